@@ -1,1 +1,8 @@
 #![doc = include_str!("../README.md")]
+
+pub mod fields;
+pub mod frame;
+pub mod header;
+pub mod language;
+pub mod reply;
+pub mod request;

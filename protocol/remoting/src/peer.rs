@@ -1,0 +1,117 @@
+//! The other side of a connection: whom to push to or to call, as long as it is there.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use protocol::frame::Command;
+use tokio::sync::{mpsc, oneshot};
+
+/// Commands waiting to be written to one peer.
+const OUTGOING_MAX: usize = 1024;
+
+/// One connected process.
+#[derive(Debug)]
+pub struct Peer {
+    /// Unique within this process; a peer that comes back is another.
+    pub id: u64,
+    pub remote: SocketAddr,
+    pub local: SocketAddr,
+    outgoing: mpsc::Sender<Command<'static>>,
+    waiting: Mutex<HashMap<i32, oneshot::Sender<Command<'static>>>>,
+    next_opaque: AtomicI32,
+    closed: AtomicBool,
+}
+
+/// Why a call has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    #[error("cannot connect to {address}: {reason}")]
+    Connect { address: String, reason: String },
+    #[error("the connection to {0} is closed")]
+    Closed(SocketAddr),
+    #[error("{0} reads too slowly: {OUTGOING_MAX} commands wait for it")]
+    Full(SocketAddr),
+    #[error("{address} did not answer within {timeout:?}")]
+    Timeout { address: SocketAddr, timeout: Duration },
+}
+
+impl Peer {
+    pub(crate) fn new(
+        remote: SocketAddr,
+        local: SocketAddr,
+    ) -> (Self, mpsc::Receiver<Command<'static>>) {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        let (outgoing, commands) = mpsc::channel(OUTGOING_MAX);
+        let peer = Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            remote,
+            local,
+            outgoing,
+            waiting: Mutex::default(),
+            next_opaque: AtomicI32::new(1),
+            closed: AtomicBool::new(false),
+        };
+        (peer, commands)
+    }
+
+    /// Sends a request that nobody answers.
+    pub fn push(&self, mut request: Command<'static>) -> Result<(), CallError> {
+        request.set_oneway();
+        request.opaque = self.next_opaque.fetch_add(1, Ordering::Relaxed);
+        self.enqueue(request)
+    }
+
+    /// Sends a request and waits for its answer.
+    pub async fn call(
+        &self,
+        mut request: Command<'static>,
+        timeout: Duration,
+    ) -> Result<Command<'static>, CallError> {
+        let opaque = self.next_opaque.fetch_add(1, Ordering::Relaxed);
+        request.opaque = opaque;
+        let (answer, answered) = oneshot::channel();
+        self.waiting.lock().insert(opaque, answer);
+        let outcome = match self.enqueue(request) {
+            Err(error) => Err(error),
+            Ok(()) => match tokio::time::timeout(timeout, answered).await {
+                Ok(Ok(reply)) => Ok(reply),
+                Ok(Err(_)) => Err(CallError::Closed(self.remote)),
+                Err(_) => Err(CallError::Timeout { address: self.remote, timeout }),
+            },
+        };
+        self.waiting.lock().remove(&opaque);
+        outcome
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn enqueue(&self, request: Command<'static>) -> Result<(), CallError> {
+        if self.is_closed() {
+            return Err(CallError::Closed(self.remote));
+        }
+        self.outgoing.try_send(request).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CallError::Full(self.remote),
+            mpsc::error::TrySendError::Closed(_) => CallError::Closed(self.remote),
+        })
+    }
+
+    /// Gives a reply to whoever waits for it; an answer nobody waits for any more is dropped.
+    pub(crate) fn answered(&self, reply: Command<'_>) {
+        let waiting = self.waiting.lock().remove(&reply.opaque);
+        if let Some(waiting) = waiting {
+            // The caller may have given up in this very moment.
+            let _ = waiting.send(reply.into_owned());
+        }
+    }
+
+    /// Nothing will come from this peer any more: whoever waits learns it now.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.waiting.lock().clear();
+    }
+}

@@ -1,0 +1,62 @@
+//! Topics and who reads them.
+
+use crate::header;
+
+header! {
+    pub struct CreateTopic {
+        pub topic: String,
+        pub default_topic: String,
+        pub read_queue_nums: i32,
+        pub write_queue_nums: i32,
+        pub perm: i32,
+        pub topic_filter_type: String,
+        pub topic_sys_flag: Option<i32>,
+        pub order: bool,
+        pub attributes: Option<String>,
+        pub force: Option<bool>,
+    }
+}
+
+header! {
+    pub struct DeleteTopic {
+        pub topic: String,
+    }
+}
+
+header! {
+    pub struct GetAllTopicConfig {
+        pub topic_seq: i32,
+        pub data_version: Option<String>,
+        pub max_topic_num: Option<i32>,
+    }
+}
+
+header! {
+    pub struct GetAllTopicConfigReply {
+        pub total_topic_num: Option<i32>,
+    }
+}
+
+header! {
+    pub struct GetTopicConfig {
+        pub topic: String,
+    }
+}
+
+header! {
+    pub struct GetTopicStatsInfo {
+        pub topic: String,
+    }
+}
+
+header! {
+    pub struct QueryTopicConsumeByWho {
+        pub topic: String,
+    }
+}
+
+header! {
+    pub struct QueryTopicsByConsumer {
+        pub group: String,
+    }
+}
