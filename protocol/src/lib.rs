@@ -4,5 +4,6 @@ pub mod fields;
 pub mod frame;
 pub mod header;
 pub mod language;
+pub mod name;
 pub mod reply;
 pub mod request;

@@ -1,0 +1,403 @@
+//! What a `broker.conf` may say: every key of the stock broker, and the few of them we act on.
+//!
+//! The table `config/keys.tsv` has a row for each key: name, type, stock's default, and what we do with
+//! it: `start` (read once), `live` (may be changed while running), `jvm` (only tunes a JVM, named once in
+//! a warning) or `none` (belongs to something not served yet: accepted, and named when it is changed).
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The stock keys.
+const KEYS: &str = include_str!("config/keys.tsv");
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    pub name: &'static str,
+    pub kind: &'static str,
+    pub default: &'static str,
+    pub effect: Effect,
+}
+
+/// What a key does here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    Start,
+    Live,
+    Jvm,
+    None,
+}
+
+/// Every stock key, in stock's order.
+pub fn keys() -> impl Iterator<Item = Key> {
+    KEYS.lines().map(|line| {
+        let mut columns = line.split('\t');
+        let mut next = || columns.next().unwrap_or_default();
+        let (name, kind, default) = (next(), next(), next());
+        let effect = match next() {
+            "start" => Effect::Start,
+            "live" => Effect::Live,
+            "jvm" => Effect::Jvm,
+            _ => Effect::None,
+        };
+        Key { name, kind, default, effect }
+    })
+}
+
+/// A key or value that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("unknown key `{key}`{}", suggestion.as_ref().map(|s| format!(", did you mean `{s}`?")).unwrap_or_default())]
+    UnknownKey { key: String, suggestion: Option<String> },
+    #[error("`{key}` cannot be `{value}`: {expected}")]
+    BadValue { key: String, value: String, expected: &'static str },
+    #[error("`{0}` may not be changed this way")]
+    Blacklisted(String),
+    #[error("`{0}` is read at start only; change it in the configuration file and restart")]
+    StartOnly(String),
+}
+
+/// The values in force, by key, and the typed view of those we act on.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub values: BTreeMap<String, String>,
+    pub cluster: String,
+    pub name: String,
+    pub id: i64,
+    /// The address clients are told.
+    pub advertised_ip: IpAddr,
+    pub bind_ip: IpAddr,
+    pub port: u16,
+    pub ha_port: u16,
+    pub nameservers: Vec<String>,
+    pub store_root: PathBuf,
+    pub commit_log: Option<PathBuf>,
+    pub segment_bytes: u64,
+    pub sync_flush: bool,
+    pub sync_flush_timeout: Duration,
+    pub flush_interval: Duration,
+    pub message_bytes_max: usize,
+    pub delay_levels_ms: Vec<i64>,
+    pub permission: i32,
+    pub auto_create_topic: bool,
+    pub auto_create_group: bool,
+    pub default_topic_queues: i32,
+    pub cluster_topic: bool,
+    pub broker_topic: bool,
+    pub trace_topic: Option<String>,
+    pub region: String,
+    pub trace_on: bool,
+    pub long_polling: bool,
+    pub short_polling: Duration,
+    pub register_period: Duration,
+    pub register_timeout: Duration,
+    pub compressed_register: bool,
+    pub reject_transactions: bool,
+    pub flush_offsets_interval: Duration,
+    pub pull_bytes_max: usize,
+    pub pull_messages_max: usize,
+    pub server_side_reset: bool,
+    pub notify_consumer_changes: bool,
+    pub lite_pull: bool,
+    pub store_replies: bool,
+    pub channel_expiry_ms: i64,
+    pub query_max: i32,
+    pub accept_sends_from_ms: i64,
+    pub reserved_hours: u64,
+    pub delete_when: String,
+    pub disk_ratios: [u8; 3],
+    pub force_cleaning: bool,
+    pub check_crc_on_recover: bool,
+}
+
+impl Config {
+    /// Reads `given` over the defaults. Unknown keys are errors.
+    pub fn new(given: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let mut values: BTreeMap<String, String> = keys()
+            .map(|key| (key.name.to_owned(), key.default.to_owned()))
+            .chain(OUR_DEFAULTS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())))
+            .collect();
+        for (key, value) in given {
+            check_known(&values, &key)?;
+            values.insert(key, value.trim().to_owned());
+        }
+        Self::typed(values)
+    }
+
+    /// The same with some live keys changed, as UPDATE_BROKER_CONFIG asks.
+    pub fn updated(
+        &self,
+        changes: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut values = self.values.clone();
+        let blacklist: Vec<&str> = self.values["configBlackList"].split(';').collect();
+        for (key, value) in changes {
+            check_known(&values, &key)?;
+            if blacklist.contains(&key.as_str()) {
+                return Err(ConfigError::Blacklisted(key));
+            }
+            let start_only =
+                keys().any(|known| known.name == key && known.effect == Effect::Start);
+            if start_only && values[&key] != value.trim() {
+                return Err(ConfigError::StartOnly(key));
+            }
+            values.insert(key, value.trim().to_owned());
+        }
+        Self::typed(values)
+    }
+
+    /// Keys that were given a value of their own and only tune a JVM, or belong to what is not served.
+    pub fn without_effect(&self) -> (Vec<&'static str>, Vec<&'static str>) {
+        let changed = |effect: Effect| {
+            keys()
+                .filter(|key| key.effect == effect && self.values[key.name] != key.default)
+                .map(|key| key.name)
+                .collect()
+        };
+        (changed(Effect::Jvm), changed(Effect::None))
+    }
+
+    /// Every value as properties text, as GET_BROKER_CONFIG answers.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.values.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    fn typed(values: BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let read = Reader { values: &values };
+        let ratio = |key| read.number(key, 1, 100).map(|ratio| ratio as u8);
+        let trace_topic = read.flag("traceTopicEnable")?.then(|| read.text("msgTraceTopicName"));
+        Ok(Self {
+            cluster: read.name("brokerClusterName")?,
+            name: read.name("brokerName")?,
+            id: read.number("brokerId", 0, i64::MAX)?,
+            advertised_ip: read.address("brokerIP1")?,
+            bind_ip: read.address("bindAddress")?,
+            port: read.port("listenPort")?,
+            ha_port: read.port("haListenPort")?,
+            nameservers: addresses(&values["namesrvAddr"]),
+            store_root: read.text("storePathRootDir").into(),
+            commit_log: Some(read.text("storePathCommitLog"))
+                .filter(|path| !path.is_empty() && path != "null")
+                .map(PathBuf::from),
+            segment_bytes: read.number("mappedFileSizeCommitLog", 64 * 1024, 1 << 40)? as u64,
+            sync_flush: read.one_of("flushDiskType", &["ASYNC_FLUSH", "SYNC_FLUSH"])? == 1,
+            sync_flush_timeout: read.millis("syncFlushTimeout")?,
+            flush_interval: read.millis("flushIntervalCommitLog")?,
+            message_bytes_max: read.number("maxMessageSize", 1, 1 << 30)? as usize,
+            delay_levels_ms: read.levels("messageDelayLevel")?,
+            permission: read.number("brokerPermission", 0, 7)? as i32,
+            auto_create_topic: read.flag("autoCreateTopicEnable")?,
+            auto_create_group: read.flag("autoCreateSubscriptionGroup")?,
+            default_topic_queues: read.number("defaultTopicQueueNums", 1, 65_535)? as i32,
+            cluster_topic: read.flag("clusterTopicEnable")?,
+            broker_topic: read.flag("brokerTopicEnable")?,
+            trace_topic,
+            region: read.text("regionId"),
+            trace_on: read.flag("traceOn")?,
+            long_polling: read.flag("longPollingEnable")?,
+            short_polling: read.millis("shortPollingTimeMills")?,
+            register_period: read
+                .millis("registerNameServerPeriod")?
+                .clamp(Duration::from_secs(10), Duration::from_secs(60)),
+            register_timeout: read.millis("registerBrokerTimeoutMills")?,
+            compressed_register: read.flag("compressedRegister")?,
+            reject_transactions: read.flag("rejectTransactionMessage")?,
+            flush_offsets_interval: read.millis("flushConsumerOffsetInterval")?,
+            pull_bytes_max: read.number("maxTransferBytesOnMessageInMemory", 1, 1 << 27)? as usize,
+            pull_messages_max: read.number("maxTransferCountOnMessageInMemory", 1, 65_535)? as usize,
+            server_side_reset: read.flag("useServerSideResetOffset")?,
+            notify_consumer_changes: read.flag("notifyConsumerIdsChangedEnable")?,
+            lite_pull: read.flag("litePullMessageEnable")?,
+            store_replies: read.flag("storeReplyMessageEnable")?,
+            channel_expiry_ms: read.number("channelExpiredTimeout", 1000, i64::MAX)?,
+            query_max: read.number("defaultQueryMaxNum", 1, 65_535)? as i32,
+            accept_sends_from_ms: read.number("startAcceptSendRequestTimeStamp", 0, i64::MAX)?,
+            reserved_hours: read.number("fileReservedTime", 0, 1 << 32)? as u64,
+            delete_when: read.text("deleteWhen"),
+            disk_ratios: [
+                ratio("diskMaxUsedSpaceRatio")?,
+                ratio("diskSpaceCleanForciblyRatio")?,
+                ratio("diskSpaceWarningLevelRatio")?,
+            ],
+            force_cleaning: read.flag("cleanFileForciblyEnable")?,
+            check_crc_on_recover: read.flag("checkCRCOnRecover")?,
+            values,
+        })
+    }
+}
+
+/// Where our default is not stock's: addresses and paths that stock takes from the machine, and the
+/// port that its start-up program sets.
+const OUR_DEFAULTS: [(&str, &str); 7] = [
+    ("listenPort", "10911"),
+    ("brokerName", "broker-a"),
+    ("brokerIP1", "127.0.0.1"),
+    ("brokerIP2", "127.0.0.1"),
+    ("bindAddress", "127.0.0.1"),
+    ("storePathRootDir", "data"),
+    ("namesrvAddr", ""),
+];
+
+/// `a:1;b:2` or `a:1,b:2` as addresses.
+fn addresses(text: &str) -> Vec<String> {
+    let parts = text.split([';', ',']).map(str::trim);
+    parts.filter(|part| !part.is_empty() && *part != "null").map(str::to_owned).collect()
+}
+
+fn check_known(values: &BTreeMap<String, String>, key: &str) -> Result<(), ConfigError> {
+    if values.contains_key(key) {
+        return Ok(());
+    }
+    let nearest = values
+        .keys()
+        .map(|known| (distance(&known.to_lowercase(), &key.to_lowercase()), known))
+        .min()
+        .filter(|(distance, _)| *distance <= key.len() / 3 + 1);
+    let suggestion = nearest.map(|(_, known)| known.clone());
+    Err(ConfigError::UnknownKey { key: key.to_owned(), suggestion })
+}
+
+/// How many letters differ: the edit distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(128).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().take(128).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+struct Reader<'a> {
+    values: &'a BTreeMap<String, String>,
+}
+
+impl Reader<'_> {
+    fn text(&self, key: &'static str) -> String {
+        self.values[key].clone()
+    }
+
+    fn bad(&self, key: &'static str, expected: &'static str) -> ConfigError {
+        ConfigError::BadValue { key: key.to_owned(), value: self.text(key), expected }
+    }
+
+    fn name(&self, key: &'static str) -> Result<String, ConfigError> {
+        let name = self.text(key);
+        match protocol::name::check_topic(&name) {
+            Ok(()) => Ok(name),
+            Err(_) => Err(self.bad(key, "a name of letters, digits, `_`, `-`, `%` and `|`")),
+        }
+    }
+
+    fn number(&self, key: &'static str, min: i64, max: i64) -> Result<i64, ConfigError> {
+        let number: i64 = self.values[key].parse().map_err(|_| self.bad(key, "a whole number"))?;
+        if (min..=max).contains(&number) {
+            Ok(number)
+        } else {
+            Err(self.bad(key, "a number within its range"))
+        }
+    }
+
+    fn port(&self, key: &'static str) -> Result<u16, ConfigError> {
+        self.number(key, 0, 65_535).map(|port| port as u16)
+    }
+
+    fn millis(&self, key: &'static str) -> Result<Duration, ConfigError> {
+        Ok(Duration::from_millis(self.number(key, 0, i64::MAX)? as u64))
+    }
+
+    fn flag(&self, key: &'static str) -> Result<bool, ConfigError> {
+        match self.values[key].as_str() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(self.bad(key, "true or false")),
+        }
+    }
+
+    fn address(&self, key: &'static str) -> Result<IpAddr, ConfigError> {
+        match self.values[key].as_str() {
+            "" | "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
+            text => text.parse().map_err(|_| self.bad(key, "an IP address")),
+        }
+    }
+
+    fn one_of(&self, key: &'static str, choices: &[&str]) -> Result<usize, ConfigError> {
+        let chosen = choices.iter().position(|choice| self.values[key].eq_ignore_ascii_case(choice));
+        chosen.ok_or_else(|| self.bad(key, "ASYNC_FLUSH or SYNC_FLUSH"))
+    }
+
+    /// `1s 5s 10m` as milliseconds.
+    fn levels(&self, key: &'static str) -> Result<Vec<i64>, ConfigError> {
+        let level = |text: &str| {
+            let unit = match text.chars().last()? {
+                's' => 1000,
+                'm' => 60_000,
+                'h' => 3_600_000,
+                'd' => 86_400_000,
+                _ => return None,
+            };
+            let count: i64 = text[..text.len() - 1].parse().ok()?;
+            count.checked_mul(unit).filter(|ms| *ms >= 0)
+        };
+        let levels: Option<Vec<i64>> = self.values[key].split_whitespace().map(level).collect();
+        levels.ok_or_else(|| self.bad(key, "numbers with a unit s, m, h or d, between blanks"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::new(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+    }
+
+    #[test]
+    fn stock_keys_are_taken_and_typed() {
+        let config = config(&[
+            ("brokerName", "b-1"),
+            ("flushDiskType", "SYNC_FLUSH"),
+            ("namesrvAddr", "127.0.0.1:9876;127.0.0.2:9876"),
+            ("sendMessageThreadPoolNums", "32"),
+            ("enableLmq", "true"),
+        ])
+        .unwrap();
+        assert!(config.sync_flush);
+        assert_eq!(config.nameservers, ["127.0.0.1:9876", "127.0.0.2:9876"]);
+        assert_eq!(config.delay_levels_ms[..3], [1000, 5000, 10_000]);
+        assert_eq!(config.without_effect(), (vec!["sendMessageThreadPoolNums"], vec!["enableLmq"]));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest_one() {
+        let error = config(&[("flushDiscType", "x")]).unwrap_err();
+        assert_eq!(error.to_string(), "unknown key `flushDiscType`, did you mean `flushDiskType`?");
+        assert_eq!(config(&[("zzzz", "x")]).unwrap_err().to_string(), "unknown key `zzzz`");
+    }
+
+    #[test]
+    fn a_bad_value_is_named() {
+        for (key, value) in
+            [("listenPort", "x"), ("autoCreateTopicEnable", "yes"), ("messageDelayLevel", "1x")]
+        {
+            let error = config(&[(key, value)]).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains(value), "{error}");
+        }
+    }
+
+    #[test]
+    fn live_keys_change_and_others_do_not() {
+        let config = config(&[]).unwrap();
+        let change = |key: &str, value: &str| config.updated([(key.to_owned(), value.to_owned())]);
+        assert!(!change("autoCreateTopicEnable", "false").unwrap().auto_create_topic);
+        assert!(matches!(change("brokerConfigPath", "x"), Err(ConfigError::Blacklisted(_))));
+        assert!(matches!(change("listenPort", "1"), Err(ConfigError::StartOnly(_))));
+    }
+}
