@@ -1,0 +1,316 @@
+//! The finished parts of a broker, and the few steps that every kind of work shares.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use protocol::body::{SubscriptionGroupConfig, TopicConfig};
+use protocol::frame::Command;
+use protocol::name;
+use protocol::reply::{Refusal, ReplyCode};
+use protocol::request::RequestCode;
+use remoting::clock;
+use remoting::pool::Pool;
+use remoting::process::Shutdown;
+use store::{Appended, Batch, QueueRef, Store};
+use tokio::sync::Notify;
+use tracing::{debug, info};
+
+use crate::clients::{Changed, Clients};
+use crate::config::Config;
+use crate::config_files::{self, Found};
+use crate::event::Event;
+use crate::groups::{GROUPS_MAX, Groups};
+use crate::journal::{Journal, JournalError};
+use crate::locks::Locks;
+use crate::offsets::Offsets;
+use crate::stats::Stats;
+use crate::topics::{self, TOPICS_MAX, Topic, Topics};
+use crate::wait::Waiting;
+
+/// One broker.
+#[derive(Debug)]
+pub struct Broker {
+    pub config: ArcSwap<Config>,
+    pub store: Arc<Store>,
+    pub topics: Topics,
+    pub groups: Groups,
+    pub offsets: Offsets,
+    /// How far each delay level has been delivered.
+    pub delayed: Mutex<BTreeMap<i32, i64>>,
+    pub clients: Clients,
+    pub locks: Locks,
+    pub waiting: Arc<Waiting>,
+    pub stats: Stats,
+    pub journal: Journal,
+    pub pool: Pool,
+    pub shutdown: Shutdown,
+    /// Set off when nameservers have to hear of a change at once.
+    pub register_now: Notify,
+    /// Set off when a delayed message was stored.
+    pub delay_arrived: Notify,
+    pub store_host: SocketAddr,
+    pub started_ms: i64,
+}
+
+impl Broker {
+    /// Puts the parts together and reads the state back.
+    pub fn load(
+        config: Config,
+        store: Arc<Store>,
+        pool: Pool,
+        store_host: SocketAddr,
+        shutdown: Shutdown,
+    ) -> Result<Arc<Self>, JournalError> {
+        let journal = Journal::open(&store, &config.store_root, store_host)?;
+        let found = config_files::read(&config.store_root);
+        let broker = Self {
+            store,
+            topics: Topics::default(),
+            groups: Groups::default(),
+            offsets: Offsets::default(),
+            delayed: Mutex::default(),
+            clients: Clients::default(),
+            locks: Locks::default(),
+            waiting: Arc::default(),
+            stats: Stats::default(),
+            journal,
+            pool,
+            shutdown,
+            register_now: Notify::new(),
+            delay_arrived: Notify::new(),
+            store_host,
+            started_ms: clock::now_ms(),
+            config: ArcSwap::from_pointee(config),
+        };
+        broker.restore(found)?;
+        Ok(Arc::new(broker))
+    }
+
+    /// The files first, then every event of the log that is not older than them.
+    fn restore(&self, found: Found) -> Result<(), JournalError> {
+        let (topics, groups) = (found.topics.data_version, found.groups.data_version);
+        let now_ms = clock::now_ms();
+        for config in found.topics.topic_config_table.into_values() {
+            self.topics.insert(config, now_ms);
+        }
+        for config in found.groups.subscription_group_table.into_values() {
+            self.groups.insert(config, now_ms);
+        }
+        for (group, forbidden) in found.groups.forbidden_table {
+            for (topic, bits) in forbidden {
+                self.groups.set_forbidden(&group, &topic, bits, now_ms);
+            }
+        }
+        for (key, queues) in found.offsets.offset_table {
+            let Some((topic, group)) = key.split_once('@') else { continue };
+            for (queue_id, offset) in queues {
+                let (group, topic) = (group.to_owned(), topic.to_owned());
+                self.offsets.apply(&Event::Offset { group, topic, queue_id, offset });
+            }
+        }
+        *self.delayed.lock() = found.delays.offset_table;
+        let mut count = 0usize;
+        self.journal.load(&self.store, |event, time| {
+            count += 1;
+            if let Some(event) = event {
+                self.apply(&event, time);
+            }
+        })?;
+        info!(
+            topics = self.topics.len(),
+            groups = self.groups.len(),
+            events = count,
+            "the broker's state is back"
+        );
+        self.topics.set_version(self.topics.version().max(topics));
+        self.groups.set_version(self.groups.version().max(groups));
+        let missing: Vec<Event> = topics::system_topics(&self.config.load())
+            .into_iter()
+            .filter(|config| {
+                // Levels may have been added to the configuration.
+                let known = self.topics.get(&config.topic_name);
+                known.is_none_or(|known| {
+                    config.topic_name == name::SCHEDULE_TOPIC
+                        && known.config.write_queue_nums < config.write_queue_nums
+                })
+            })
+            .map(Event::Topic)
+            .collect();
+        if !missing.is_empty() {
+            self.journal.record(&self.store, &missing, now_ms, || {
+                missing.iter().for_each(|event| self.apply(event, now_ms));
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Makes `events` part of the log and of the tables; returns where the log then ends.
+    pub fn record(&self, events: &[Event]) -> Result<u64, Refusal> {
+        let now_ms = clock::now_ms();
+        let recorded = self.journal.record(&self.store, events, now_ms, || {
+            events.iter().for_each(|event| self.apply(event, now_ms));
+        });
+        recorded.map_err(|error| Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string()))
+    }
+
+    fn apply(&self, event: &Event, now_ms: i64) {
+        match event {
+            Event::Topic(config) => {
+                self.topics.insert(config.clone(), now_ms);
+                self.register_now.notify_one();
+            }
+            Event::TopicDeleted(topic) => {
+                self.topics.remove(topic, now_ms);
+                self.offsets.apply(event);
+                self.stats.forget_topic(topic);
+                self.register_now.notify_one();
+            }
+            Event::Group(config) => self.groups.insert(config.clone(), now_ms),
+            Event::GroupDeleted(group) => self.groups.remove(group, now_ms),
+            Event::Forbidden { group, topic, bits } => {
+                self.groups.set_forbidden(group, topic, *bits, now_ms);
+            }
+            Event::Offset { .. } | Event::OffsetsRemoved { .. } => self.offsets.apply(event),
+            Event::Delayed { level, offset } => {
+                self.delayed.lock().insert(*level, *offset);
+            }
+        }
+    }
+
+    /// The whole state as events, for a snapshot.
+    pub fn state(&self) -> Vec<Event> {
+        let topics = self.topics.all().into_iter().map(|topic| Event::Topic(topic.config.clone()));
+        let groups = self.groups.all().into_iter().map(|group| Event::Group(group.as_ref().clone()));
+        let forbidden = self.groups.all_forbidden().into_iter().flat_map(|(group, topics)| {
+            topics.into_iter().map(move |(topic, bits)| Event::Forbidden {
+                group: group.clone(),
+                topic,
+                bits,
+            })
+        });
+        let offsets = self.offsets.all().into_iter().flat_map(|(key, queues)| {
+            queues.into_iter().filter_map(move |(queue_id, offset)| {
+                let (topic, group) = key.split_once('@')?;
+                let (group, topic) = (group.to_owned(), topic.to_owned());
+                Some(Event::Offset { group, topic, queue_id, offset })
+            })
+        });
+        let delayed = self.delayed.lock().clone().into_iter();
+        let delayed = delayed.map(|(level, offset)| Event::Delayed { level, offset });
+        topics.chain(groups).chain(forbidden).chain(offsets).chain(delayed).collect()
+    }
+
+    /// The only way of messages into the log: append, then wake whoever waits for their queues.
+    pub fn append(&self, batch: &mut Batch) -> Result<Appended, Refusal> {
+        let appended = self.store.append(batch, clock::now_ms()).map_err(refused)?;
+        self.waiting.arrived(batch.entries().map(|entry| entry.queue));
+        Ok(appended)
+    }
+
+    pub fn queue(&self, topic: &str, queue_id: i32) -> Result<QueueRef, Refusal> {
+        let queue = self.store.queue(topic, queue_id);
+        queue.map_err(|error| Refusal::new(ReplyCode::SystemError, error.to_string()))
+    }
+
+    /// A topic that has to be there.
+    pub fn topic(&self, topic: &str) -> Result<Arc<Topic>, Refusal> {
+        self.topics.get(topic).ok_or_else(|| topic_missing(topic))
+    }
+
+    /// A group that has to be there; made now if groups make themselves.
+    pub fn group(&self, group: &str) -> Result<Arc<SubscriptionGroupConfig>, Refusal> {
+        if let Some(config) = self.groups.get(group) {
+            return Ok(config);
+        }
+        let missing = || {
+            let remark = format!("subscription group [{group}] does not exist");
+            Refusal::new(ReplyCode::SubscriptionGroupNotExist, remark)
+        };
+        if !(self.config.load().auto_create_group || name::is_system_group(group)) {
+            return Err(missing());
+        }
+        name::check_group(group).map_err(invalid)?;
+        if self.groups.len() >= GROUPS_MAX {
+            let remark = format!("there are {GROUPS_MAX} groups already, the limit of a broker");
+            return Err(Refusal::new(ReplyCode::SystemBusy, remark));
+        }
+        let config =
+            SubscriptionGroupConfig { group_name: group.to_owned(), ..Default::default() };
+        self.record(&[Event::Group(config)])?;
+        self.groups.get(group).ok_or_else(missing)
+    }
+
+    /// Creates a topic that must not yet be there, or finds that somebody else has.
+    pub fn create_topic(&self, config: TopicConfig) -> Result<Arc<Topic>, Refusal> {
+        let topic = config.topic_name.clone();
+        if let Some(known) = self.topics.get(&topic) {
+            return Ok(known);
+        }
+        if self.topics.len() >= TOPICS_MAX {
+            let remark = format!("there are {TOPICS_MAX} topics already, the limit of a broker");
+            return Err(Refusal::new(ReplyCode::SystemBusy, remark));
+        }
+        self.record(&[Event::Topic(config)])?;
+        info!(topic, "topic created");
+        self.topic(&topic)
+    }
+
+    /// A topic that is made with so many queues when a consumer or a retry needs it.
+    pub fn topic_or_create(
+        &self,
+        topic: &str,
+        queues: i32,
+        topic_sys_flag: i32,
+    ) -> Result<Arc<Topic>, Refusal> {
+        if let Some(known) = self.topics.get(topic) {
+            return Ok(known);
+        }
+        name::check_topic(topic).map_err(invalid)?;
+        let read_write = topics::perm::READ | topics::perm::WRITE;
+        self.create_topic(TopicConfig {
+            topic_sys_flag,
+            ..topics::plain(topic, queues, read_write)
+        })
+    }
+
+    /// Tells the members of groups that membership or subscriptions changed.
+    pub fn notify_changed(&self, changes: Vec<Changed>) {
+        if !self.config.load().notify_consumer_changes {
+            return;
+        }
+        for Changed { group, members } in changes {
+            let wanted = self.groups.get(&group);
+            if wanted.is_some_and(|config| !config.notify_consumer_ids_changed_enable) {
+                continue;
+            }
+            let header =
+                protocol::header::client::NotifyConsumerIdsChanged { consumer_group: group };
+            for peer in members {
+                let code = RequestCode::NotifyConsumerIdsChanged.to_wire();
+                if let Err(error) = peer.push(Command::request(code, &header)) {
+                    debug!(peer = %peer.remote, %error, "cannot tell a consumer of a change");
+                }
+            }
+        }
+    }
+}
+
+/// Why the log takes nothing, as a client sees it.
+pub fn refused(error: store::AppendError) -> Refusal {
+    let code = match error {
+        store::AppendError::Unsynced { .. } => ReplyCode::SystemBusy,
+        _ => ReplyCode::ServiceNotAvailable,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+pub fn invalid(error: impl std::fmt::Display) -> Refusal {
+    Refusal::new(ReplyCode::InvalidParameter, error.to_string())
+}
+
+pub fn topic_missing(topic: &str) -> Refusal {
+    Refusal::new(ReplyCode::TopicNotExist, format!("topic[{topic}] not exist, apply first please!"))
+}

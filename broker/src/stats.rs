@@ -1,0 +1,166 @@
+//! Counters that operators ask for: sums since the start and rates of the last minute, hour and day.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use protocol::body::{BrokerStatsData, BrokerStatsItem};
+
+/// Something counted: how much, in how many steps.
+#[derive(Debug, Default)]
+pub struct Counter {
+    sum: AtomicU64,
+    times: AtomicU64,
+    samples: Mutex<Samples>,
+}
+
+/// What a counter stood at, and when.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sample {
+    at_ms: i64,
+    sum: u64,
+    times: u64,
+}
+
+/// Past samples: every ten seconds of a minute, every ten minutes of an hour, every hour of a day.
+#[derive(Debug, Default)]
+struct Samples {
+    minute: VecDeque<Sample>,
+    hour: VecDeque<Sample>,
+    day: VecDeque<Sample>,
+}
+
+const MINUTE: (usize, i64) = (7, 10_000);
+const HOUR: (usize, i64) = (7, 600_000);
+const DAY: (usize, i64) = (25, 3_600_000);
+
+impl Counter {
+    pub fn add(&self, amount: u64) {
+        self.sum.fetch_add(amount, Ordering::Relaxed);
+        self.times.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn sum(&self) -> u64 {
+        self.sum.load(Ordering::Relaxed)
+    }
+
+    fn now(&self, at_ms: i64) -> Sample {
+        Sample { at_ms, sum: self.sum(), times: self.times.load(Ordering::Relaxed) }
+    }
+
+    /// Called every ten seconds.
+    fn sample(&self, now_ms: i64) {
+        let sample = self.now(now_ms);
+        let mut samples = self.samples.lock();
+        let Samples { minute, hour, day } = &mut *samples;
+        for (list, (length, every)) in [(minute, MINUTE), (hour, HOUR), (day, DAY)] {
+            if list.back().is_none_or(|last| now_ms - last.at_ms >= every * 9 / 10) {
+                list.push_back(sample);
+                if list.len() > length {
+                    list.pop_front();
+                }
+            }
+        }
+    }
+
+    /// How much went by in the last minute, hour and day.
+    pub fn rates(&self, now_ms: i64) -> BrokerStatsData {
+        let now = self.now(now_ms);
+        let samples = self.samples.lock();
+        let item = |list: &VecDeque<Sample>| {
+            let first = list.front().copied().unwrap_or_default();
+            let seconds = (now.at_ms - first.at_ms).max(1) as f64 / 1000.0;
+            let (sum, times) = (now.sum - first.sum, now.times - first.times);
+            if list.is_empty() {
+                return BrokerStatsItem::default();
+            }
+            BrokerStatsItem {
+                sum: sum as i64,
+                tps: sum as f64 / seconds,
+                avgpt: if times == 0 { 0.0 } else { sum as f64 / times as f64 },
+            }
+        };
+        BrokerStatsData {
+            stats_minute: item(&samples.minute),
+            stats_hour: item(&samples.hour),
+            stats_day: item(&samples.day),
+        }
+    }
+}
+
+/// Counters by name and key, under the names that tools ask for.
+#[derive(Debug, Default)]
+pub struct Stats {
+    table: Mutex<HashMap<(&'static str, String), Arc<Counter>>>,
+}
+
+/// Names of counters; the key of a group's counter is `topic@group`.
+pub mod kind {
+    pub const TOPIC_PUT_NUMS: &str = "TOPIC_PUT_NUMS";
+    pub const TOPIC_PUT_SIZE: &str = "TOPIC_PUT_SIZE";
+    pub const GROUP_GET_NUMS: &str = "GROUP_GET_NUMS";
+    pub const GROUP_GET_SIZE: &str = "GROUP_GET_SIZE";
+    pub const SEND_BACK_PUT_NUMS: &str = "SNDBCK_PUT_NUMS";
+    pub const BROKER_PUT_NUMS: &str = "BROKER_PUT_NUMS";
+    pub const BROKER_GET_NUMS: &str = "BROKER_GET_NUMS";
+    pub const ALL: [&str; 7] = [
+        TOPIC_PUT_NUMS,
+        TOPIC_PUT_SIZE,
+        GROUP_GET_NUMS,
+        GROUP_GET_SIZE,
+        SEND_BACK_PUT_NUMS,
+        BROKER_PUT_NUMS,
+        BROKER_GET_NUMS,
+    ];
+}
+
+impl Stats {
+    /// The counter, made when first asked for.
+    pub fn counter(&self, kind: &'static str, key: &str) -> Arc<Counter> {
+        self.table.lock().entry((kind, key.to_owned())).or_default().clone()
+    }
+
+    /// The counter, if anything was ever counted.
+    pub fn find(&self, kind: &str, key: &str) -> Option<Arc<Counter>> {
+        let kind = kind::ALL.into_iter().find(|known| *known == kind)?;
+        self.table.lock().get(&(kind, key.to_owned())).cloned()
+    }
+
+    /// Called every ten seconds.
+    pub fn sample(&self, now_ms: i64) {
+        let counters: Vec<_> = self.table.lock().values().cloned().collect();
+        for counter in counters {
+            counter.sample(now_ms);
+        }
+    }
+
+    /// Forgets what belongs to a topic that is gone.
+    pub fn forget_topic(&self, topic: &str) {
+        let of_topic = |key: &str| {
+            key == topic || key.strip_prefix(topic).is_some_and(|rest| rest.starts_with('@'))
+        };
+        self.table.lock().retain(|(_, key), _| !of_topic(key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_cover_the_last_minute() {
+        let stats = Stats::default();
+        let counter = stats.counter(kind::TOPIC_PUT_NUMS, "t");
+        for second in 0..=120 {
+            counter.add(5);
+            if second % 10 == 0 {
+                stats.sample(second * 1000);
+            }
+        }
+        let rates = stats.find("TOPIC_PUT_NUMS", "t").unwrap().rates(120_000);
+        assert_eq!((rates.stats_minute.sum, rates.stats_minute.tps), (300, 5.0));
+        assert_eq!(rates.stats_hour.sum, 600);
+        assert!(stats.find("TOPIC_PUT_NUMS", "other").is_none());
+    }
+}

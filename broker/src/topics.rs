@@ -1,0 +1,201 @@
+//! Which topics this broker has, how they are laid out, and where their queues are in the store.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use protocol::body::{DataVersion, TopicConfig};
+use protocol::name;
+
+use crate::config::Config;
+use crate::stats::Counter;
+
+/// Permission bits of topics and brokers.
+pub mod perm {
+    pub const READ: i32 = 4;
+    pub const WRITE: i32 = 2;
+    pub const INHERIT: i32 = 1;
+
+    pub const fn may_read(perm: i32) -> bool {
+        perm & READ != 0
+    }
+    pub const fn may_write(perm: i32) -> bool {
+        perm & WRITE != 0
+    }
+    pub const fn may_inherit(perm: i32) -> bool {
+        perm & INHERIT != 0
+    }
+}
+
+/// Queues a topic may have.
+pub const QUEUES_MAX: i32 = 65_535;
+/// Topics a broker may have.
+pub const TOPICS_MAX: usize = 1_000_000;
+
+/// One topic; replaced whole when its configuration changes.
+#[derive(Debug)]
+pub struct Topic {
+    pub name: Arc<str>,
+    pub config: TopicConfig,
+    /// Messages and bytes put.
+    pub put: Arc<Counter>,
+}
+
+impl Topic {
+    pub fn queue_count(&self) -> i32 {
+        self.config.read_queue_nums.max(self.config.write_queue_nums)
+    }
+}
+
+/// All topics of this broker.
+#[derive(Debug, Default)]
+pub struct Topics {
+    by_name: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
+    version: Mutex<DataVersion>,
+    /// Counts changes, so that whoever keeps a topic knows when to look again.
+    generation: AtomicU64,
+}
+
+impl Topics {
+    pub fn get(&self, name: &str) -> Option<Arc<Topic>> {
+        self.by_name.read().get(name).cloned()
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub fn version(&self) -> DataVersion {
+        *self.version.lock()
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_name.read().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_name.read().is_empty()
+    }
+
+    /// Every topic, in no order.
+    pub fn all(&self) -> Vec<Arc<Topic>> {
+        self.by_name.read().values().cloned().collect()
+    }
+
+    /// Sets a topic up or anew; its counters go on.
+    pub fn insert(&self, config: TopicConfig, now_ms: i64) {
+        let name: Arc<str> = config.topic_name.as_str().into();
+        let mut topics = self.by_name.write();
+        let put = topics.get(&name).map(|old| old.put.clone()).unwrap_or_default();
+        topics.insert(name.clone(), Arc::new(Topic { name, config, put }));
+        drop(topics);
+        self.changed(now_ms);
+    }
+
+    pub fn remove(&self, name: &str, now_ms: i64) {
+        if self.by_name.write().remove(name).is_some() {
+            self.changed(now_ms);
+        }
+    }
+
+    /// Takes over a version that was kept elsewhere.
+    pub fn set_version(&self, version: DataVersion) {
+        *self.version.lock() = version;
+    }
+
+    fn changed(&self, now_ms: i64) {
+        self.version.lock().next_version(0, now_ms);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// What a topic is made from that a client sends to and nobody has created.
+pub fn inherited(
+    template: &TopicConfig,
+    topic: &str,
+    queues_wanted: i32,
+    topic_sys_flag: i32,
+) -> Option<TopicConfig> {
+    if !perm::may_inherit(template.perm) {
+        return None;
+    }
+    let queues = queues_wanted.clamp(0, template.write_queue_nums);
+    Some(TopicConfig {
+        topic_name: topic.to_owned(),
+        read_queue_nums: queues,
+        write_queue_nums: queues,
+        perm: template.perm & !perm::INHERIT,
+        topic_filter_type: template.topic_filter_type,
+        topic_sys_flag,
+        ..TopicConfig::default()
+    })
+}
+
+/// A topic with so many queues, readable and writable.
+pub fn plain(topic: &str, queues: i32, perm: i32) -> TopicConfig {
+    TopicConfig {
+        topic_name: topic.to_owned(),
+        read_queue_nums: queues,
+        write_queue_nums: queues,
+        perm,
+        ..TopicConfig::default()
+    }
+}
+
+/// The topics every broker has; clients and tools look for them by these names.
+pub fn system_topics(config: &Config) -> Vec<TopicConfig> {
+    const READ_WRITE: i32 = perm::READ | perm::WRITE;
+    const ALL: i32 = READ_WRITE | perm::INHERIT;
+    let cluster_perm = if config.cluster_topic { ALL } else { perm::INHERIT };
+    let broker_perm = if config.broker_topic { ALL } else { perm::INHERIT };
+    let levels = config.delay_levels_ms.len() as i32;
+    let own = |topic: &str, queues, perm| plain(topic, queues, perm);
+    let mut topics = vec![
+        own(name::SELF_TEST_TOPIC, 1, READ_WRITE),
+        own(name::BENCHMARK_TOPIC, 1024, READ_WRITE),
+        own(&config.cluster, 16, cluster_perm),
+        own(&config.name, 1, broker_perm),
+        own(name::OFFSET_MOVED_TOPIC, 1, READ_WRITE),
+        own(name::SCHEDULE_TOPIC, levels, READ_WRITE),
+        own(&format!("{}_REPLY_TOPIC", config.cluster), 1, READ_WRITE),
+        own(name::TRANSACTION_HALF_TOPIC, 1, READ_WRITE),
+        own(name::TRANSACTION_OP_TOPIC, 1, READ_WRITE),
+        own(name::TRANSACTION_EXPIRED_TOPIC, 1, READ_WRITE),
+        own(name::TIMER_TOPIC, 1, READ_WRITE),
+        own(&format!("rmq_sys_REVIVE_LOG_{}", config.cluster), 8, READ_WRITE),
+        own(&format!("rmq_sys_SYNC_BROKER_MEMBER_{}", config.name), 1, perm::INHERIT),
+        own(crate::journal::TOPIC, 1, READ_WRITE),
+    ];
+    if config.auto_create_topic {
+        topics.push(own(name::DEFAULT_TOPIC, config.default_topic_queues, ALL));
+    }
+    if let Some(trace) = &config.trace_topic {
+        topics.push(own(trace, 1, READ_WRITE));
+    }
+    topics
+}
+
+/// Topics the system made, which tools list apart from users' own.
+pub fn is_system(config: &Config, topic: &str) -> bool {
+    name::is_system_topic(topic)
+        || topic == config.cluster
+        || topic == config.name
+        || topic.strip_suffix("_REPLY_TOPIC") == Some(&config.cluster)
+}
+
+/// A configuration an operator asked for, checked.
+pub fn check_config(config: &TopicConfig) -> Result<(), String> {
+    name::check_topic(&config.topic_name).map_err(|error| error.to_string())?;
+    for (what, queues) in
+        [("readQueueNums", config.read_queue_nums), ("writeQueueNums", config.write_queue_nums)]
+    {
+        if !(0..=QUEUES_MAX).contains(&queues) {
+            return Err(format!("{what} of {queues} is not within 0 and {QUEUES_MAX}"));
+        }
+    }
+    if config.perm & !7 != 0 {
+        return Err(format!("perm {} is not made of 4 (read), 2 (write), 1 (inherit)", config.perm));
+    }
+    Ok(())
+}
