@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use protocol::body::{SubscriptionGroupConfig, TopicConfig};
 use protocol::frame::Command;
+use protocol::id::UniqueIds;
 use protocol::name;
 use protocol::reply::{Refusal, ReplyCode};
 use protocol::request::RequestCode;
@@ -53,6 +54,7 @@ pub struct Broker {
     pub delay_arrived: Notify,
     pub store_host: SocketAddr,
     pub started_ms: i64,
+    unique_ids: Mutex<UniqueIds>,
 }
 
 impl Broker {
@@ -83,6 +85,7 @@ impl Broker {
             delay_arrived: Notify::new(),
             store_host,
             started_ms: clock::now_ms(),
+            unique_ids: Mutex::new(UniqueIds::new(store_host.ip(), std::process::id(), 0)),
             config: ArcSwap::from_pointee(config),
         };
         broker.restore(found)?;
@@ -94,7 +97,7 @@ impl Broker {
         let (topics, groups) = (found.topics.data_version, found.groups.data_version);
         let now_ms = clock::now_ms();
         for config in found.topics.topic_config_table.into_values() {
-            self.topics.insert(config, now_ms);
+            self.topics.insert(config, &self.stats, now_ms);
         }
         for config in found.groups.subscription_group_table.into_values() {
             self.groups.insert(config, now_ms);
@@ -159,7 +162,7 @@ impl Broker {
     fn apply(&self, event: &Event, now_ms: i64) {
         match event {
             Event::Topic(config) => {
-                self.topics.insert(config.clone(), now_ms);
+                self.topics.insert(config.clone(), &self.stats, now_ms);
                 self.register_now.notify_one();
             }
             Event::TopicDeleted(topic) => {
@@ -208,6 +211,11 @@ impl Broker {
         let appended = self.store.append(batch, clock::now_ms()).map_err(refused)?;
         self.waiting.arrived(batch.entries().map(|entry| entry.queue));
         Ok(appended)
+    }
+
+    /// A unique key for a message that came without one.
+    pub fn unique_id(&self) -> String {
+        self.unique_ids.lock().next(clock::now_ms()).encode()
     }
 
     pub fn queue(&self, topic: &str, queue_id: i32) -> Result<QueueRef, Refusal> {

@@ -2,6 +2,8 @@
 //!
 //! Does no I/O and reads no clock; what it returns says who has to be told of a change.
 
+pub mod requests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! How far each group has consumed each queue: what is committed, and what it was told to go back to.
 
+pub mod requests;
+
 use std::collections::{BTreeMap, HashMap};
 
 use parking_lot::Mutex;

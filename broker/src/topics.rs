@@ -1,15 +1,17 @@
 //! Which topics this broker has, how they are laid out, and where their queues are in the store.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use protocol::body::{DataVersion, TopicConfig};
 use protocol::name;
+use protocol::reply::{Refusal, ReplyCode};
+use store::{QueueRef, Store};
 
 use crate::config::Config;
-use crate::stats::Counter;
+use crate::stats::{Counter, Stats, kind};
 
 /// Permission bits of topics and brokers.
 pub mod perm {
@@ -38,13 +40,33 @@ pub const TOPICS_MAX: usize = 1_000_000;
 pub struct Topic {
     pub name: Arc<str>,
     pub config: TopicConfig,
-    /// Messages and bytes put.
+    /// Messages put, and their bytes.
     pub put: Arc<Counter>,
+    pub put_bytes: Arc<Counter>,
+    /// The store's queues, looked up once each.
+    queues: Box<[OnceLock<QueueRef>]>,
 }
 
 impl Topic {
     pub fn queue_count(&self) -> i32 {
         self.config.read_queue_nums.max(self.config.write_queue_nums)
+    }
+
+    /// The store's queue of this number, which must be one of the topic's.
+    pub fn queue(&self, store: &Store, queue_id: i32) -> Result<QueueRef, Refusal> {
+        let place = usize::try_from(queue_id).ok().and_then(|at| self.queues.get(at));
+        let Some(place) = place else {
+            let (topic, count) = (&self.name, self.queue_count());
+            let remark = format!("queueId[{queue_id}] is illegal, topic:[{topic}] has {count} queues");
+            return Err(Refusal::new(ReplyCode::InvalidParameter, remark));
+        };
+        if let Some(queue) = place.get() {
+            return Ok(*queue);
+        }
+        let queue = store.queue(&self.name, queue_id);
+        let queue =
+            queue.map_err(|error| Refusal::new(ReplyCode::SystemError, error.to_string()))?;
+        Ok(*place.get_or_init(|| queue))
     }
 }
 
@@ -83,13 +105,18 @@ impl Topics {
         self.by_name.read().values().cloned().collect()
     }
 
-    /// Sets a topic up or anew; its counters go on.
-    pub fn insert(&self, config: TopicConfig, now_ms: i64) {
+    /// Sets a topic up, or anew.
+    pub fn insert(&self, config: TopicConfig, stats: &Stats, now_ms: i64) {
         let name: Arc<str> = config.topic_name.as_str().into();
-        let mut topics = self.by_name.write();
-        let put = topics.get(&name).map(|old| old.put.clone()).unwrap_or_default();
-        topics.insert(name.clone(), Arc::new(Topic { name, config, put }));
-        drop(topics);
+        let count = config.read_queue_nums.max(config.write_queue_nums).clamp(0, QUEUES_MAX);
+        let topic = Topic {
+            put: stats.counter(kind::TOPIC_PUT_NUMS, &name),
+            put_bytes: stats.counter(kind::TOPIC_PUT_SIZE, &name),
+            queues: std::iter::repeat_with(OnceLock::new).take(count as usize).collect(),
+            name: name.clone(),
+            config,
+        };
+        self.by_name.write().insert(name, Arc::new(topic));
         self.changed(now_ms);
     }
 

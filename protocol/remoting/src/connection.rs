@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::clock;
-use crate::outbox::{Chunk, Later, Outbox};
+use crate::outbox::{Chunk, Later, Outbox, Pause};
 use crate::peer::Peer;
 use crate::process::Shutdown;
 
@@ -76,6 +76,14 @@ pub(crate) async fn run<S: Session>(
     }
 }
 
+/// Done when the pause is; never without one.
+async fn paused(pause: &mut Option<Pause>) {
+    match pause {
+        Some(pause) => pause.await,
+        None => std::future::pending().await,
+    }
+}
+
 struct Connection<T> {
     stream: T,
     commands: mpsc::Receiver<Command<'static>>,
@@ -106,7 +114,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 Some(command) = self.commands.recv() => {
                     self.out.now.command(&command);
                 }
-                read = self.stream.read_buf(&mut self.input), if self.later.len() < LATER_MAX => {
+                () = paused(&mut self.out.pause), if self.out.pause.is_some() => {
+                    self.out.pause = None;
+                    self.flush(session);
+                    self.decode(session, peer)?;
+                }
+                read = self.stream.read_buf(&mut self.input),
+                    if self.out.pause.is_none() && self.later.len() < LATER_MAX =>
+                {
                     if read? == 0 {
                         return Ok(());
                     }
@@ -141,7 +156,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     fn decode<S: Session>(&mut self, session: &mut S, peer: &Peer) -> Result<(), Failure> {
         let filled = self.input.len() == self.input.capacity();
         let mut at = 0;
-        while let Some(len) = frame::frame_len(&self.input[at..])? {
+        while self.out.pause.is_none()
+            && let Some(len) = frame::frame_len(&self.input[at..])?
+        {
             let Some(frame) = self.input.get_mut(at..at + len) else { break };
             at += len;
             let command = Command::decode(frame)?;
@@ -152,13 +169,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             }
         }
         self.input.drain(..at);
-        session.flush(&mut self.out);
-        self.later.extend(self.out.later.drain(..));
+        if self.out.pause.is_none() {
+            self.flush(session);
+        }
         // A read that filled the buffer says there is more: the next one may take more at once.
         if filled && self.input.capacity() < READ_BYTES_MAX {
             self.input.reserve(self.input.capacity() * 2);
         }
         Ok(())
+    }
+
+    fn flush<S: Session>(&mut self, session: &mut S) {
+        session.flush(&mut self.out);
+        self.later.extend(self.out.later.drain(..));
     }
 
     /// Takes every answer that is ready, so that one write carries them all.

@@ -23,11 +23,15 @@ pub struct Chunk {
 /// An answer that comes later.
 pub type Later = Pin<Box<dyn Future<Output = Chunk> + Send>>;
 
+/// What has to happen before more is read.
+pub(crate) type Pause = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// What a session leaves for its connection to write, now or later.
 #[derive(Default)]
 pub struct Outbox {
     pub now: Chunk,
     pub(crate) later: Vec<Later>,
+    pub(crate) pause: Option<Pause>,
 }
 
 impl std::fmt::Debug for Outbox {
@@ -55,6 +59,11 @@ impl Outbox {
     /// Writes what `answer` gives once it is done; the connection goes on meanwhile.
     pub fn later(&mut self, answer: impl Future<Output = Chunk> + Send + 'static) {
         self.later.push(Box::pin(answer));
+    }
+
+    /// Reads nothing more from this connection until `until` is done; then `flush` is called again.
+    pub fn pause(&mut self, until: impl Future<Output = ()> + Send + 'static) {
+        self.pause = Some(Box::pin(until));
     }
 }
 

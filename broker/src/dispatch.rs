@@ -1,0 +1,148 @@
+//! Which function answers which request. Read this file to see what a broker does.
+
+use std::sync::Arc;
+
+use protocol::fields::Header;
+use protocol::frame::Command;
+use protocol::json;
+use protocol::reply::{Refusal, ReplyCode};
+use protocol::request::RequestCode;
+use remoting::outbox::{Chunk, Outbox, ReplyTo};
+use remoting::peer::Peer;
+use serde::de::DeserializeOwned;
+
+use crate::broker::Broker;
+use crate::{admin, clients, delay, offsets, pull, query, reply, retry};
+
+/// A request with whoever asks and whoever is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    pub broker: &'a Arc<Broker>,
+    pub peer: &'a Arc<Peer>,
+    pub request: &'a Command<'a>,
+    pub to: ReplyTo,
+}
+
+/// How most requests end.
+pub type Outcome = Result<Command<'static>, Refusal>;
+
+impl Context<'_> {
+    /// The request's header.
+    pub fn header<T: for<'f> Header<'f>>(&self) -> Result<T, Refusal> {
+        Ok(self.request.fields.read()?)
+    }
+
+    /// The request's JSON body.
+    pub fn body<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        json::read(&self.request.body).map_err(|error| {
+            let remark = format!("the body of request {} is malformed: {error}", self.request.code);
+            Refusal::new(ReplyCode::SystemError, remark)
+        })
+    }
+}
+
+/// Serves one request other than a send.
+pub fn serve(context: &Context<'_>, code: RequestCode, out: &mut Outbox) {
+    use RequestCode as Code;
+    match code {
+        // Consuming
+        Code::PullMessage | Code::LitePullMessage => pull::pull(context, out),
+        Code::QueryConsumerOffset => answer(context, out, offsets::requests::query),
+        Code::UpdateConsumerOffset => durably(context, out, offsets::requests::update),
+        Code::GetMaxOffset => answer(context, out, offsets::requests::max),
+        Code::GetMinOffset => answer(context, out, offsets::requests::min),
+        Code::SearchOffsetByTimestamp => blocking(context, out, offsets::requests::search),
+        Code::GetEarliestMsgStoretime => blocking(context, out, offsets::requests::earliest),
+        Code::ConsumerSendMsgBack => retry::send_back(context, out),
+
+        // Clients
+        Code::Heartbeat => answer(context, out, clients::requests::heartbeat),
+        Code::UnregisterClient => answer(context, out, clients::requests::unregister),
+        Code::CheckClientConfig => answer(context, out, clients::requests::check_config),
+        Code::GetConsumerListByGroup => answer(context, out, clients::requests::consumer_list),
+        Code::LockBatchMq => answer(context, out, clients::requests::lock),
+        Code::UnlockBatchMq => answer(context, out, clients::requests::unlock),
+        Code::SendReplyMessage | Code::SendReplyMessageV2 => reply::send_reply(context, out),
+
+        // Finding messages
+        Code::QueryMessage => blocking(context, out, query::by_key),
+        Code::ViewMessageById => blocking(context, out, query::by_position),
+
+        // Replicas and tools that copy the state
+        Code::GetAllDelayOffset => answer(context, out, delay::offsets),
+
+        // Operators
+        _ => admin::serve(context, code, out),
+    }
+}
+
+/// Answers at once.
+pub fn answer(
+    context: &Context<'_>,
+    out: &mut Outbox,
+    handler: impl FnOnce(&Context<'_>) -> Outcome,
+) {
+    put(&mut out.now, context.to, handler(context));
+}
+
+/// Answers when what the request changed is as durable as the broker promises.
+pub fn durably(
+    context: &Context<'_>,
+    out: &mut Outbox,
+    handler: impl FnOnce(&Context<'_>) -> Outcome,
+) {
+    let before = context.broker.store.appended_position();
+    let outcome = handler(context);
+    let end = context.broker.store.appended_position();
+    if outcome.is_err() || end == before || !context.broker.config.load().sync_flush {
+        return put(&mut out.now, context.to, outcome);
+    }
+    let (durable, to) = (context.broker.store.durable(end), context.to);
+    out.later(async move {
+        let outcome = match durable.await {
+            Ok(()) => outcome,
+            Err(error) => Err(Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string())),
+        };
+        chunk(to, outcome)
+    });
+}
+
+/// Answers from a thread that may wait for the disk or compute for long.
+pub fn blocking(
+    context: &Context<'_>,
+    out: &mut Outbox,
+    handler: impl FnOnce(&Context<'_>) -> Outcome + Send + 'static,
+) {
+    let (broker, peer, to) = (context.broker.clone(), context.peer.clone(), context.to);
+    let request = context.request.clone().into_owned();
+    later(context, out, async move {
+        let work = tokio::task::spawn_blocking(move || {
+            handler(&Context { broker: &broker, peer: &peer, request: &request, to })
+        });
+        let defect = |_| Refusal::new(ReplyCode::SystemError, "the broker met a defect");
+        work.await.map_err(defect)?
+    });
+}
+
+/// Answers when `outcome` is there.
+pub fn later(
+    context: &Context<'_>,
+    out: &mut Outbox,
+    outcome: impl Future<Output = Outcome> + Send + 'static,
+) {
+    let to = context.to;
+    out.later(async move { chunk(to, outcome.await) });
+}
+
+fn chunk(to: ReplyTo, outcome: Outcome) -> Chunk {
+    let mut chunk = Chunk::default();
+    put(&mut chunk, to, outcome);
+    chunk
+}
+
+fn put(chunk: &mut Chunk, to: ReplyTo, outcome: Outcome) {
+    match outcome {
+        Ok(reply) => chunk.answer(to, reply),
+        Err(refusal) => chunk.refuse(to, &refusal),
+    }
+}

@@ -1,0 +1,605 @@
+//! SEND: check, encode outside of any lock, and commit what one read of a connection brought as a group.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use protocol::fields::Sink;
+use protocol::frame::{Command, Head};
+use protocol::header::send::Send;
+use protocol::id;
+use protocol::message;
+use protocol::name;
+use protocol::properties::{self, name as property};
+use protocol::reply::{Refusal, ReplyCode};
+use remoting::clock;
+use remoting::outbox::{Chunk, Outbox, ReplyTo};
+use remoting::peer::Peer;
+use store::{AppendError, Batch, NewMessage, PushError, Stored};
+
+use crate::broker::{Broker, invalid, refused};
+use crate::config::Config;
+use crate::topics::{self, Topic, perm};
+
+/// Bytes of a group after which it is committed although more could be collected.
+const GROUP_BYTES_MAX: usize = 1 << 20;
+/// Messages of one batch request.
+const BATCH_MESSAGES_MAX: usize = 65_535;
+
+/// The sends of one connection that enter the log together.
+#[derive(Debug)]
+pub struct Group {
+    batch: Batch,
+    pending: Vec<Pending>,
+    /// Unique keys of the pending messages, one after another.
+    keys: Vec<u8>,
+    /// The topic of the last message, and the generation of the table it was found in.
+    last: Option<(u64, Arc<Topic>)>,
+    /// What is added to the properties of every message, and what it was made from.
+    suffix: Arc<Suffix>,
+}
+
+/// A request whose answer waits for the commit.
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    to: ReplyTo,
+    queue_id: i32,
+    messages: usize,
+    key: (usize, usize),
+    /// The answer waits for the disk, where the broker promises that.
+    wait: bool,
+}
+
+#[derive(Debug)]
+struct Suffix {
+    text: Vec<u8>,
+    region: String,
+    trace_on: bool,
+}
+
+impl Suffix {
+    fn new(config: &Config) -> Self {
+        let trace = if config.trace_on { "true" } else { "false" };
+        let text = properties::encode([
+            (property::MSG_REGION, config.region.as_str()),
+            (property::TRACE_SWITCH, trace),
+            (property::CLUSTER, config.cluster.as_str()),
+        ]);
+        Self { text, region: config.region.clone(), trace_on: config.trace_on }
+    }
+}
+
+/// What the broker has to know of a message's properties.
+#[derive(Debug, Default)]
+struct Seen<'a> {
+    unique_key: Option<&'a [u8]>,
+    delay_level: i32,
+    transaction: bool,
+    timer: bool,
+    no_wait: bool,
+    /// There are some that only the broker may set.
+    foreign: bool,
+}
+
+impl<'a> Seen<'a> {
+    fn look(properties: &'a [u8]) -> Self {
+        let mut seen = Self::default();
+        for (name, value) in properties::pairs(properties) {
+            match name {
+                b"UNIQ_KEY" => seen.unique_key = Some(value),
+                b"DELAY" => seen.delay_level = number(value),
+                b"TRAN_MSG" => seen.transaction = value.eq_ignore_ascii_case(b"true"),
+                b"TIMER_DELAY_MS" | b"TIMER_DELAY_SEC" | b"TIMER_DELIVER_MS" => seen.timer = true,
+                b"WAIT" => seen.no_wait = !value.eq_ignore_ascii_case(b"true"),
+                b"POP_CK" | b"MSG_REGION" | b"TRACE_ON" | b"CLUSTER" => seen.foreign = true,
+                _ => {}
+            }
+        }
+        seen
+    }
+}
+
+fn number(text: &[u8]) -> i32 {
+    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+impl Group {
+    pub fn new(broker: &Broker) -> Self {
+        Self {
+            batch: Batch::new(),
+            pending: Vec::new(),
+            keys: Vec::new(),
+            last: None,
+            suffix: Arc::new(Suffix::new(&broker.config.load())),
+        }
+    }
+
+    /// Checks and encodes one request. It is answered by [`Group::commit`], or here by the refusal.
+    pub fn add(
+        &mut self,
+        broker: &Broker,
+        peer: &Peer,
+        request: &Command<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), Refusal> {
+        let send: Send<'_> = request.fields.read()?;
+        let batch = send.batch || request.code == 320;
+        let config = broker.config.load();
+        let topic = self.topic(broker, &config, &send)?;
+        let queue_id = match send.queue_id {
+            ..0 => pick_queue(request.opaque, topic.config.write_queue_nums)?,
+            queue_id => queue_id,
+        };
+        if queue_id >= topic.queue_count() {
+            let Topic { name, config, .. } = topic.as_ref();
+            return Err(invalid(format_args!(
+                "request queueId[{queue_id}] is illegal, topic [{name}] has {} write and {} read queues",
+                config.write_queue_nums, config.read_queue_nums
+            )));
+        }
+        if request.body.is_empty() {
+            return Err(illegal("the body of the message is empty".to_owned()));
+        }
+        let messages = if batch {
+            self.add_batch(broker, peer, request, &send, &topic, queue_id)?
+        } else {
+            self.add_one(broker, peer, request, &send, topic, queue_id)?;
+            1
+        };
+        self.pending.last_mut().expect("a request was added").messages = messages;
+        if self.batch.bytes() >= GROUP_BYTES_MAX {
+            self.commit(broker, out);
+        }
+        Ok(())
+    }
+
+    /// The topic a message is sent to, made now where that is wanted.
+    fn topic(
+        &mut self,
+        broker: &Broker,
+        config: &Config,
+        send: &Send<'_>,
+    ) -> Result<Arc<Topic>, Refusal> {
+        let generation = broker.topics.generation();
+        if let Some((seen, topic)) = &self.last
+            && *seen == generation
+            && *topic.name == *send.topic
+        {
+            return Ok(topic.clone());
+        }
+        if config.accept_sends_from_ms > clock::now_ms() {
+            let remark = format!(
+                "broker unable to service, until {} (startAcceptSendRequestTimeStamp)",
+                config.accept_sends_from_ms
+            );
+            return Err(Refusal::new(ReplyCode::SystemError, remark));
+        }
+        let topic = match broker.topics.get(send.topic) {
+            Some(topic) => topic,
+            None => create_topic(broker, send)?,
+        };
+        if !name::may_send_to(send.topic) {
+            let remark = format!("Sending message to topic[{}] is forbidden.", send.topic);
+            return Err(Refusal::new(ReplyCode::NoPermission, remark));
+        }
+        if !perm::may_write(config.permission) && topic.config.order {
+            let remark =
+                format!("the broker[{}] sending message is forbidden", config.advertised_ip);
+            return Err(Refusal::new(ReplyCode::NoPermission, remark));
+        }
+        self.last = Some((broker.topics.generation(), topic.clone()));
+        Ok(topic)
+    }
+
+    fn add_one(
+        &mut self,
+        broker: &Broker,
+        peer: &Peer,
+        request: &Command<'_>,
+        send: &Send<'_>,
+        mut topic: Arc<Topic>,
+        mut queue_id: i32,
+    ) -> Result<(), Refusal> {
+        let mut owned;
+        let mut properties = send.properties.unwrap_or_default().as_bytes();
+        let seen = Seen::look(properties);
+        if seen.foreign {
+            owned = without_foreign(properties);
+            properties = &owned;
+        }
+        check_size(broker, topic.name.as_ref(), request.body.len())?;
+        let reconsume_times = send.reconsume_times.unwrap_or(0);
+        if let Some(group) = name::retry_group(send.topic)
+            && let Some(dead) = dead_letters(broker, request, send, group, reconsume_times)?
+        {
+            (topic, queue_id) = (dead, 0);
+        }
+        let mut delay_level = seen.delay_level;
+        if seen.transaction && !(reconsume_times > 0 && delay_level > 0) {
+            let remark = "transactional messages are not served by this broker yet";
+            return Err(Refusal::new(ReplyCode::NoPermission, remark));
+        }
+        if topic.name.starts_with(name::DEAD_LETTER_PREFIX) {
+            delay_level = 0;
+        }
+        if seen.timer && delay_level == 0 {
+            let remark = "messages with TIMER_* properties are not served by this broker yet; \
+                          the delay levels (DELAY) are";
+            return Err(Refusal::new(ReplyCode::SystemError, remark));
+        }
+        let mut added = Vec::new();
+        let reply_queue = queue_id;
+        if delay_level > 0 {
+            owned = properties.to_vec();
+            let levels = broker.config.load().delay_levels_ms.len() as i32;
+            let level = delay_level.min(levels);
+            (topic, queue_id) = (
+                delayed(broker, &mut owned, &topic, queue_id, level)?,
+                level - 1,
+            );
+            properties = &owned;
+        }
+        let key_at = self.keys.len();
+        match seen.unique_key {
+            Some(key) => self.keys.extend_from_slice(key),
+            None => {
+                let key = broker.unique_id();
+                self.keys.extend_from_slice(key.as_bytes());
+                properties::append(&mut added, property::UNIQUE_KEY, key.as_bytes());
+            }
+        }
+        let parts = [properties, separator(properties), &added, &self.suffix.text];
+        let message = NewMessage {
+            reconsume_times,
+            properties: &parts,
+            ..blank_message(broker, peer, send, &request.body)
+        };
+        let queue = topic.queue(&broker.store, queue_id)?;
+        broker.store.push(&mut self.batch, queue, &message).map_err(not_pushed)?;
+        count(&topic, 1, request.body.len());
+        self.pending.push(Pending {
+            to: ReplyTo::new(request),
+            queue_id: reply_queue,
+            messages: 1,
+            key: (key_at, self.keys.len()),
+            wait: !seen.no_wait,
+        });
+        Ok(())
+    }
+
+    /// The messages of a batch, one record each; either all of them or none.
+    fn add_batch(
+        &mut self,
+        broker: &Broker,
+        peer: &Peer,
+        request: &Command<'_>,
+        send: &Send<'_>,
+        topic: &Topic,
+        queue_id: i32,
+    ) -> Result<usize, Refusal> {
+        if name::retry_group(send.topic).is_some() {
+            return Err(illegal("a batch may not be sent to a retry topic".to_owned()));
+        }
+        check_size(broker, &topic.name, request.body.len())?;
+        let shared = send.properties.unwrap_or_default().as_bytes();
+        let shared = without_foreign(shared);
+        let outer = Seen::look(&shared);
+        if outer.delay_level > 0 || outer.transaction || outer.timer {
+            return Err(illegal("a batch may be neither delayed nor transactional".to_owned()));
+        }
+        // Everything is looked at before anything is taken: all of a batch enters, or nothing.
+        let mut messages = Vec::new();
+        for item in message::batch_entries(&request.body) {
+            let item = item.map_err(|error| illegal(format!("the batch is malformed: {error}")))?;
+            let seen = Seen::look(item.properties);
+            if seen.delay_level > 0 || seen.transaction || seen.timer {
+                return Err(illegal("a batch may be neither delayed nor transactional".to_owned()));
+            }
+            if messages.len() == BATCH_MESSAGES_MAX {
+                return Err(illegal(format!("a batch may have {BATCH_MESSAGES_MAX} messages")));
+            }
+            messages.push((item, seen.unique_key.is_some()));
+        }
+        if messages.is_empty() {
+            return Err(illegal("the batch is empty".to_owned()));
+        }
+        let queue = topic.queue(&broker.store, queue_id)?;
+        let mark = self.batch.len();
+        for (item, has_key) in &messages {
+            let mut added = Vec::new();
+            if !has_key {
+                let key = broker.unique_id();
+                properties::append(&mut added, property::UNIQUE_KEY, key.as_bytes());
+            }
+            let inner = item.properties;
+            let parts = [
+                inner,
+                separator(inner),
+                &added,
+                &shared,
+                separator(&shared),
+                &self.suffix.text,
+            ];
+            let message = NewMessage {
+                flag: item.flag,
+                properties: &parts,
+                ..blank_message(broker, peer, send, item.body)
+            };
+            if let Err(error) = broker.store.push(&mut self.batch, queue, &message) {
+                self.batch.truncate(mark);
+                return Err(not_pushed(error));
+            }
+        }
+        count(topic, messages.len(), request.body.len());
+        let key_at = self.keys.len();
+        self.keys.extend_from_slice(outer.unique_key.unwrap_or_default());
+        self.pending.push(Pending {
+            to: ReplyTo::new(request),
+            queue_id,
+            messages: messages.len(),
+            key: (key_at, self.keys.len()),
+            wait: !outer.no_wait,
+        });
+        Ok(messages.len())
+    }
+
+    /// Appends what was collected and answers it: now, or when it is on disk.
+    pub fn commit(&mut self, broker: &Broker, out: &mut Outbox) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let end = match broker.store.append(&mut self.batch, clock::now_ms()) {
+            Ok(appended) => appended.end,
+            Err(AppendError::Unsynced { wait_for, .. }) => {
+                // The disk is behind: nothing more is read from here until it has caught up.
+                let durable = broker.store.durable(wait_for);
+                out.pause(async move {
+                    // A failed disk is reported by the append that follows.
+                    let _ = durable.await;
+                });
+                return;
+            }
+            Err(error) => {
+                let refusal = refused(error);
+                self.pending.iter().for_each(|pending| out.now.refuse(pending.to, &refusal));
+                self.clear();
+                return;
+            }
+        };
+        broker.waiting.arrived(self.batch.entries().map(|entry| entry.queue));
+        self.answer(broker, end, out);
+        self.clear();
+        let suffix = &self.suffix;
+        let config = broker.config.load();
+        if suffix.region != config.region || suffix.trace_on != config.trace_on {
+            self.suffix = Arc::new(Suffix::new(&config));
+        }
+    }
+
+    fn answer(&mut self, broker: &Broker, end: u64, out: &mut Outbox) {
+        let config = broker.config.load();
+        let host = broker.store_host;
+        let mut waiting = Vec::new();
+        let mut entries = self.batch.entries();
+        for pending in &self.pending {
+            let mut places = entries.by_ref().take(pending.messages);
+            let Some(first) = places.next() else { break };
+            let more: Vec<u64> = places.map(|entry| entry.position).collect();
+            if pending.to.oneway {
+                continue;
+            }
+            let answer = Answer { pending: *pending, first, more };
+            if config.sync_flush && pending.wait {
+                waiting.push(answer);
+            } else {
+                answer.write(&mut out.now, ReplyCode::Success, host, &self.keys, &self.suffix);
+            }
+        }
+        drop(entries);
+        if waiting.is_empty() {
+            return;
+        }
+        let (keys, suffix) = (std::mem::take(&mut self.keys), self.suffix.clone());
+        let (durable, timeout) = (broker.store.durable(end), config.sync_flush_timeout);
+        out.later(async move {
+            let mut chunk = Chunk::default();
+            let code = match tokio::time::timeout(timeout, durable).await {
+                Ok(Ok(())) => ReplyCode::Success,
+                // Stored, but not known to be on disk: clients have a status for this.
+                Err(_) => ReplyCode::FlushDiskTimeout,
+                Ok(Err(error)) => {
+                    let refusal = Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string());
+                    waiting.iter().for_each(|answer| chunk.refuse(answer.pending.to, &refusal));
+                    return chunk;
+                }
+            };
+            for answer in &waiting {
+                answer.write(&mut chunk, code, host, &keys, &suffix);
+            }
+            chunk
+        });
+    }
+
+    fn clear(&mut self) {
+        self.batch.clear();
+        self.pending.clear();
+        self.keys.clear();
+    }
+}
+
+/// A request whose messages are in the log, and where.
+#[derive(Debug)]
+struct Answer {
+    pending: Pending,
+    first: Stored,
+    /// Positions of the other messages of a batch.
+    more: Vec<u64>,
+}
+
+impl Answer {
+    fn write(
+        &self,
+        chunk: &mut Chunk,
+        code: ReplyCode,
+        host: SocketAddr,
+        keys: &[u8],
+        suffix: &Suffix,
+    ) {
+        let Pending { to, queue_id, key, .. } = self.pending;
+        let mut head = Head::reply(code, to.opaque, to.encoding);
+        if code == ReplyCode::FlushDiskTimeout {
+            head.remark = Some("stored, but the disk did not confirm it in time");
+        }
+        let trace = if suffix.trace_on { "true" } else { "false" };
+        let mut ids = id::encode_offset_id(host, self.first.position.cast_signed());
+        for position in &self.more {
+            ids.push(',');
+            ids.push_str(&id::encode_offset_id(host, position.cast_signed()));
+        }
+        let mut digits = itoa::Buffer::new();
+        let fields = |sink: &mut protocol::frame::FieldWriter<'_>| {
+            sink.put("queueId", digits.format(queue_id).as_bytes());
+            sink.put("TRACE_ON", trace.as_bytes());
+            sink.put("MSG_REGION", suffix.region.as_bytes());
+            sink.put("msgId", ids.as_bytes());
+            sink.put("queueOffset", digits.format(self.first.queue_offset).as_bytes());
+            if key.0 < key.1 {
+                sink.put("transactionId", &keys[key.0..key.1]);
+            }
+        };
+        chunk.frame(&head, fields, &[]);
+    }
+}
+
+/// A topic nobody created, made like its template; or a retry topic.
+fn create_topic(broker: &Broker, send: &Send<'_>) -> Result<Arc<Topic>, Refusal> {
+    name::check_topic(send.topic).map_err(invalid)?;
+    if send.topic.starts_with(name::OWN_PREFIX) {
+        return Err(crate::broker::topic_missing(send.topic));
+    }
+    const UNIT: i32 = 1;
+    const UNIT_SUBSCRIPTION: i32 = 2;
+    let retry = name::retry_group(send.topic).is_some();
+    let sys_flag = match (send.unit_mode, retry) {
+        (false, _) => 0,
+        (true, false) => UNIT,
+        (true, true) => UNIT_SUBSCRIPTION,
+    };
+    let template = broker.topics.get(send.default_topic);
+    let template = template.filter(|template| {
+        *template.name != *name::DEFAULT_TOPIC || broker.config.load().auto_create_topic
+    });
+    let queues = send.default_topic_queue_nums;
+    let made = template
+        .and_then(|template| topics::inherited(&template.config, send.topic, queues, sys_flag));
+    match made {
+        Some(config) => broker.create_topic(config),
+        None if retry => broker.topic_or_create(send.topic, 1, sys_flag),
+        None => Err(crate::broker::topic_missing(send.topic)),
+    }
+}
+
+/// Where a message goes that names no queue: requests of one client come round to all.
+fn pick_queue(opaque: i32, write_queues: i32) -> Result<i32, Refusal> {
+    if write_queues <= 0 {
+        return Err(Refusal::new(ReplyCode::NoPermission, "the topic has no queue to write to"));
+    }
+    Ok(opaque.rem_euclid(write_queues))
+}
+
+/// The dead-letter topic of a group, for a message that was retried too often.
+fn dead_letters(
+    broker: &Broker,
+    request: &Command<'_>,
+    send: &Send<'_>,
+    group: &str,
+    reconsume_times: i32,
+) -> Result<Option<Arc<Topic>>, Refusal> {
+    let config = broker.groups.get(group).ok_or_else(|| {
+        let remark = format!("subscription group not exist, {group}");
+        Refusal::new(ReplyCode::SubscriptionGroupNotExist, remark)
+    })?;
+    let own = send.max_reconsume_times;
+    let own = own.filter(|_| request.version >= protocol::language::version::V3_4_9);
+    if reconsume_times <= own.unwrap_or(config.retry_max_times) {
+        return Ok(None);
+    }
+    broker.topic_or_create(&name::dead_letter_topic(group), 1, 0).map(Some)
+}
+
+/// Sends a message to the topic of its delay level; its own topic and queue wait in the properties.
+pub fn delayed(
+    broker: &Broker,
+    properties: &mut Vec<u8>,
+    topic: &Topic,
+    queue_id: i32,
+    level: i32,
+) -> Result<Arc<Topic>, Refusal> {
+    properties::set(properties, property::DELAY_TIME_LEVEL, level.to_string().as_bytes());
+    properties::set(properties, property::REAL_TOPIC, topic.name.as_bytes());
+    properties::set(properties, property::REAL_QUEUE_ID, queue_id.to_string().as_bytes());
+    broker.topic(name::SCHEDULE_TOPIC)
+}
+
+/// The properties without those that only the broker sets.
+fn without_foreign(properties: &[u8]) -> Vec<u8> {
+    let foreign = |name: &[u8]| matches!(name, b"POP_CK" | b"MSG_REGION" | b"TRACE_ON" | b"CLUSTER");
+    let mut kept = Vec::with_capacity(properties.len());
+    for (name, value) in properties::pairs(properties).filter(|(name, _)| !foreign(name)) {
+        kept.extend_from_slice(name);
+        kept.push(properties::NAME_END);
+        kept.extend_from_slice(value);
+        kept.push(properties::VALUE_END);
+    }
+    kept
+}
+
+/// What has to stand between these properties and more; old writers leave the last end out.
+fn separator(properties: &[u8]) -> &'static [u8] {
+    match properties.last() {
+        None | Some(&properties::VALUE_END) => b"",
+        Some(_) => b"\x02",
+    }
+}
+
+fn blank_message<'a>(
+    broker: &Broker,
+    peer: &Peer,
+    send: &Send<'_>,
+    body: &'a [u8],
+) -> NewMessage<'a> {
+    NewMessage {
+        flag: send.flag,
+        sys_flag: send.sys_flag,
+        born_timestamp: send.born_timestamp,
+        born_host: peer.remote,
+        store_host: broker.store_host,
+        reconsume_times: 0,
+        prepared_transaction_offset: 0,
+        body,
+        properties: &[],
+    }
+}
+
+fn check_size(broker: &Broker, topic: &str, bytes: usize) -> Result<(), Refusal> {
+    let max = broker.config.load().message_bytes_max;
+    if bytes > max {
+        let remark = format!(
+            "the body for topic {topic} has {bytes} bytes, over the limit of {max} (maxMessageSize)"
+        );
+        return Err(illegal(remark));
+    }
+    Ok(())
+}
+
+fn count(topic: &Topic, messages: usize, bytes: usize) {
+    topic.put.add(messages as u64);
+    topic.put_bytes.add(bytes as u64);
+}
+
+fn illegal(remark: String) -> Refusal {
+    Refusal::new(ReplyCode::MessageIllegal, remark)
+}
+
+pub fn not_pushed(error: PushError) -> Refusal {
+    illegal(error.to_string())
+}

@@ -1,0 +1,77 @@
+//! One connection to a broker: sends are collected and committed as a group, the rest is dispatched.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use protocol::frame::Command;
+use protocol::reply::{Refusal, ReplyCode};
+use protocol::request::RequestCode;
+use remoting::connection;
+use remoting::outbox::{Outbox, ReplyTo};
+use remoting::peer::Peer;
+use remoting::server::Service;
+use tracing::error;
+
+use crate::broker::Broker;
+use crate::dispatch::{self, Context};
+use crate::send;
+
+/// A connection that a client or tool made.
+#[derive(Debug)]
+pub struct Session {
+    broker: Arc<Broker>,
+    peer: Arc<Peer>,
+    sends: send::Group,
+}
+
+impl Service for Broker {
+    type Session = Session;
+
+    fn open(self: &Arc<Self>, peer: &Arc<Peer>) -> Session {
+        Session { broker: self.clone(), peer: peer.clone(), sends: send::Group::new(self) }
+    }
+}
+
+impl connection::Session for Session {
+    fn request(&mut self, request: Command<'_>, out: &mut Outbox) {
+        let to = ReplyTo::new(&request);
+        // A defect ends the request that met it, nothing else.
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.serve(&request, to, out)));
+        if outcome.is_err() {
+            error!(code = request.code, peer = %self.peer.remote, "a request met a defect");
+            let refusal = Refusal::new(ReplyCode::SystemError, "the broker met a defect");
+            out.now.refuse(to, &refusal);
+        }
+    }
+
+    fn flush(&mut self, out: &mut Outbox) {
+        self.sends.commit(&self.broker, out);
+    }
+
+    fn closed(&mut self) {
+        let changes = self.broker.clients.closed(self.peer.id);
+        self.broker.notify_changed(changes);
+    }
+}
+
+impl Session {
+    fn serve(&mut self, request: &Command<'_>, to: ReplyTo, out: &mut Outbox) {
+        let code = RequestCode::from_wire(request.code);
+        if let Some(
+            RequestCode::SendMessage | RequestCode::SendMessageV2 | RequestCode::SendBatchMessage,
+        ) = code
+        {
+            if let Err(refusal) = self.sends.add(&self.broker, &self.peer, request, out) {
+                out.now.refuse(to, &refusal);
+            }
+            return;
+        }
+        // What was sent before counts for what is asked after it.
+        self.sends.commit(&self.broker, out);
+        let context = Context { broker: &self.broker, peer: &self.peer, request, to };
+        match code {
+            Some(code) => dispatch::serve(&context, code, out),
+            None => out.now.refuse(to, &Refusal::unsupported(request.code)),
+        }
+    }
+}
