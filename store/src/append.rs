@@ -1,0 +1,196 @@
+//! The one way into the log: one short lock, one write.
+
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
+use protocol::record::{BLANK_BYTES, blank};
+use rustix::io::Errno;
+
+use crate::batch::Batch;
+use crate::config::Flush;
+use crate::error::AppendError;
+use crate::keys::KeyItem;
+use crate::queue::{QueueRef, State, Unit};
+use crate::segment::Segment;
+use crate::{Core, Store};
+
+/// The end of the log, behind the lock that orders appends.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) position: u64,
+    /// Of the last message; never goes back within a log.
+    pub(crate) store_timestamp: i64,
+    pub(crate) next_prepared: bool,
+    pub(crate) closed: bool,
+    pub(crate) messages: u64,
+}
+
+/// The range of the log a batch took, and the store time of its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    pub start: u64,
+    pub end: u64,
+    pub store_timestamp: i64,
+}
+
+impl Store {
+    /// Writes the batch as one group. An error means that nothing of it was written.
+    ///
+    /// What was appended can be read at once; it is safe from a loss of power when [`Store::durable`] says so.
+    pub fn append(&self, batch: &mut Batch, now_ms: i64) -> Result<Appended, AppendError> {
+        let appended = self.core.append(&mut self.core.log.lock(), batch, now_ms)?;
+        self.core.durable.appended_more(appended.end);
+        Ok(appended)
+    }
+}
+
+impl Core {
+    pub(crate) fn append(
+        &self,
+        log: &mut MutexGuard<'_, Log>,
+        batch: &mut Batch,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        self.check_writable(log)?;
+        let store_timestamp = log.store_timestamp.max(now_ms);
+        if batch.items.is_empty() {
+            return Ok(Appended { start: log.position, end: log.position, store_timestamp });
+        }
+        self.make_room(log, batch.bytes.len())?;
+        let start = log.position;
+        for index in 0..batch.items.len() {
+            let item = &mut batch.items[index];
+            let next = &self.queues.queue(item.queue).next;
+            if item.offsets > 0 {
+                item.queue_offset = next.load(Ordering::Relaxed);
+                next.store(item.queue_offset + i64::from(item.offsets), Ordering::Relaxed);
+            }
+            let position = start + u64::from(item.at);
+            batch.patch(index, position, store_timestamp);
+        }
+        if let Err(error) = log.segment.file.write_all_at(&batch.bytes, start - log.segment.base) {
+            self.take_back(log, batch, start);
+            return Err(self.write_error(error));
+        }
+        batch.base = start;
+        let end = start + batch.bytes.len() as u64;
+        log.position = end;
+        log.store_timestamp = store_timestamp;
+        log.messages += batch.items.len() as u64;
+        self.durable.set_appended(end);
+        self.enter_queues(batch, store_timestamp);
+        self.enter_keys(batch, store_timestamp);
+        if !log.next_prepared && end - log.segment.base > log.segment.bytes / 2 {
+            log.next_prepared = true;
+            self.allocator.prepare(log.segment.end());
+        }
+        Ok(Appended { start, end, store_timestamp })
+    }
+
+    fn check_writable(&self, log: &Log) -> Result<(), AppendError> {
+        if log.closed {
+            return Err(AppendError::Closed);
+        }
+        if let Some(error) = self.durable.error() {
+            return Err(AppendError::Flush(error));
+        }
+        if let Some(full) = self.watch.full() {
+            return Err(full);
+        }
+        let unsynced_bytes = log.position - self.durable.position();
+        if unsynced_bytes > self.config.unsynced_bytes_max {
+            let wait_for = log.position - self.config.unsynced_bytes_max / 2;
+            return Err(AppendError::Unsynced { unsynced_bytes, wait_for });
+        }
+        Ok(())
+    }
+
+    /// Goes on to the next file when the group and a blank behind it do not fit into this one.
+    fn make_room(&self, log: &mut MutexGuard<'_, Log>, bytes: usize) -> Result<(), AppendError> {
+        let left = log.segment.end() - log.position;
+        if bytes as u64 + BLANK_BYTES as u64 <= left {
+            return Ok(());
+        }
+        let next =
+            self.allocator.take(log.segment.end()).map_err(|error| self.write_error(error))?;
+        if left >= BLANK_BYTES as u64 {
+            let left = u32::try_from(left).unwrap_or(u32::MAX);
+            log.segment
+                .file
+                .write_all_at(&blank(left), log.position - log.segment.base)
+                .map_err(|error| self.write_error(error))?;
+        }
+        self.segments.push(next.clone());
+        log.position = next.base;
+        log.segment = next;
+        log.next_prepared = false;
+        self.durable.set_appended(log.position);
+        Ok(())
+    }
+
+    fn enter_queues(&self, batch: &Batch, store_timestamp: i64) {
+        let mut held: Option<(QueueRef, MutexGuard<'_, State>)> = None;
+        for item in batch.items.iter().filter(|item| item.offsets > 0) {
+            let queue = self.queues.queue(item.queue);
+            if held.as_ref().is_none_or(|(held, _)| *held != item.queue) {
+                drop(held.take());
+                held = Some((item.queue, queue.state.lock()));
+                self.mark_dirty(item.queue, queue);
+            }
+            let (_, state) = held.as_mut().expect("just set");
+            let unit = Unit {
+                position: batch.base + u64::from(item.at),
+                size: item.size,
+                tags_code: item.tags.code(store_timestamp),
+            };
+            for _ in 0..item.offsets {
+                state.push(unit);
+            }
+            queue.max.store(item.queue_offset + i64::from(item.offsets), Ordering::Release);
+        }
+    }
+
+    fn enter_keys(&self, batch: &Batch, store_timestamp: i64) {
+        if batch.keys.is_empty() {
+            return;
+        }
+        let mut buffer = self.keys.buffer.lock();
+        let mut from = 0;
+        for item in &batch.items {
+            for hash in &batch.keys[from..item.keys_end as usize] {
+                let position = batch.base + u64::from(item.at);
+                buffer.push(KeyItem::new(*hash, position, store_timestamp));
+            }
+            from = item.keys_end as usize;
+        }
+    }
+
+    /// Nothing was written, so nothing is assigned.
+    fn take_back(&self, log: &Log, batch: &mut Batch, start: u64) {
+        for item in batch.items.iter().rev() {
+            if item.offsets > 0 {
+                self.queues.queue(item.queue).next.store(item.queue_offset, Ordering::Relaxed);
+            }
+        }
+        // A part may lie in the file; a restart must not take it for messages. If this fails too, it will find
+        // messages nobody was told are stored, which is allowed.
+        let zeros = vec![0; batch.bytes.len()];
+        let _ = log.segment.file.write_all_at(&zeros, start - log.segment.base);
+    }
+
+    fn write_error(&self, error: io::Error) -> AppendError {
+        let full = [Errno::NOSPC, Errno::DQUOT, Errno::FBIG];
+        if full.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) {
+            return self.watch.mark_full();
+        }
+        AppendError::Write(Arc::new(error))
+    }
+
+    pub(crate) fn is_sync(&self) -> bool {
+        self.config.flush == Flush::Sync
+    }
+}

@@ -1,0 +1,258 @@
+//! Making the log durable: one flusher thread, and those who wait for it, ordered by position.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::{Condvar, Mutex};
+use tracing::error;
+
+use crate::Core;
+use crate::config::Flush;
+use crate::error::FlushError;
+use crate::figures::Histogram;
+
+#[derive(Debug)]
+pub(crate) struct Durable {
+    flush: Flush,
+    appended: AtomicU64,
+    position: AtomicU64,
+    failed: OnceLock<Arc<std::io::Error>>,
+    /// What the flusher sleeps for, or is about to.
+    sleep: AtomicU8,
+    work: Mutex<Work>,
+    changed: Condvar,
+    waiters: Mutex<Waiters>,
+    pub(crate) flush_ns: Histogram,
+}
+
+const AWAKE: u8 = 0;
+/// For the end of the flush interval.
+const UNTIL_INTERVAL: u8 = 1;
+/// For the first bytes to flush.
+const UNTIL_BYTES: u8 = 2;
+
+#[derive(Debug, Default)]
+struct Work {
+    wanted: bool,
+    stopped: bool,
+}
+
+#[derive(Debug, Default)]
+struct Waiters {
+    by_position: BTreeMap<(u64, u64), Waker>,
+    next_id: u64,
+    closed: bool,
+}
+
+impl Durable {
+    pub(crate) fn new(flush: Flush, position: u64) -> Durable {
+        Durable {
+            flush,
+            appended: AtomicU64::new(position),
+            position: AtomicU64::new(position),
+            failed: OnceLock::new(),
+            sleep: AtomicU8::new(AWAKE),
+            work: Mutex::default(),
+            changed: Condvar::new(),
+            waiters: Mutex::default(),
+            flush_ns: Histogram::default(),
+        }
+    }
+
+    /// Everything before this position can be read.
+    pub(crate) fn appended(&self) -> u64 {
+        self.appended.load(Ordering::Acquire)
+    }
+
+    /// Everything before this position is on disk.
+    pub(crate) fn position(&self) -> u64 {
+        self.position.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_appended(&self, position: u64) {
+        self.appended.store(position, Ordering::SeqCst);
+    }
+
+    /// Called after an append, outside of the log lock.
+    pub(crate) fn appended_more(&self, end: u64) {
+        let due = match self.flush {
+            Flush::Sync => true,
+            Flush::Async { bytes, .. } => end.saturating_sub(self.position()) >= bytes,
+        };
+        match self.sleep.load(Ordering::SeqCst) {
+            UNTIL_BYTES | UNTIL_INTERVAL if due => self.want(),
+            UNTIL_BYTES => {
+                // Under the lock, so that the flusher does not miss it on its way to sleep.
+                let _work = self.work.lock();
+                self.changed.notify_one();
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn want(&self) {
+        self.work.lock().wanted = true;
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn error(&self) -> Option<FlushError> {
+        self.failed.get().map(|error| FlushError::Disk(error.clone()))
+    }
+
+    /// Ends the flusher thread, after a last flush.
+    pub(crate) fn stop(&self) {
+        self.work.lock().stopped = true;
+        self.changed.notify_one();
+    }
+
+    /// Answers those who still wait; nothing will become durable any more.
+    pub(crate) fn close(&self) {
+        let waiting = {
+            let mut waiters = self.waiters.lock();
+            waiters.closed = true;
+            std::mem::take(&mut waiters.by_position)
+        };
+        waiting.into_values().for_each(Waker::wake);
+    }
+
+    fn settle(&self, position: u64) {
+        self.position.store(position, Ordering::Release);
+        let done = {
+            let mut waiters = self.waiters.lock();
+            let later = waiters.by_position.split_off(&(position + 1, 0));
+            std::mem::replace(&mut waiters.by_position, later)
+        };
+        done.into_values().for_each(Waker::wake);
+    }
+
+    fn fail(&self, error: std::io::Error) {
+        let _ = self.failed.set(Arc::new(error));
+        let waiting = std::mem::take(&mut self.waiters.lock().by_position);
+        waiting.into_values().for_each(Waker::wake);
+    }
+
+    /// Sleeps until there is something to flush; false when the store closes.
+    fn wait_for_work(&self) -> bool {
+        let mut work = self.work.lock();
+        loop {
+            self.sleep.store(UNTIL_BYTES, Ordering::SeqCst);
+            let behind = self.appended.load(Ordering::SeqCst) > self.position();
+            let sync = self.flush == Flush::Sync;
+            if work.stopped || work.wanted || (sync && behind) {
+                break;
+            }
+            match self.flush {
+                Flush::Sync => self.changed.wait(&mut work),
+                Flush::Async { .. } if !behind => self.changed.wait(&mut work),
+                Flush::Async { interval, .. } => {
+                    self.sleep.store(UNTIL_INTERVAL, Ordering::SeqCst);
+                    if self.changed.wait_for(&mut work, interval).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        work.wanted = false;
+        self.sleep.store(AWAKE, Ordering::SeqCst);
+        !work.stopped
+    }
+}
+
+impl Core {
+    /// The flusher thread.
+    pub(crate) fn run_flusher(&self) {
+        loop {
+            let go_on = self.durable.wait_for_work();
+            if !self.flush_once() || !go_on {
+                return;
+            }
+        }
+    }
+
+    /// Makes durable what is appended by now; false when the disk failed.
+    pub(crate) fn flush_once(&self) -> bool {
+        if self.durable.error().is_some() {
+            return false;
+        }
+        let from = self.durable.position();
+        let to = self.durable.appended();
+        if from >= to {
+            return true;
+        }
+        let started = self.config.clock.ticks_ns();
+        for segment in self.segments.overlapping(from, to) {
+            if let Err(error) = segment.file.sync_data() {
+                error!(path = %segment.path.display(), %error, "cannot make the log durable");
+                self.durable.fail(error);
+                return false;
+            }
+        }
+        self.durable.flush_ns.record(self.config.clock.ticks_ns().saturating_sub(started));
+        self.durable.settle(to);
+        true
+    }
+}
+
+/// Resolves when everything before a position is on disk, or never will be.
+#[derive(Debug)]
+pub struct WaitDurable {
+    core: Arc<Core>,
+    position: u64,
+    id: Option<u64>,
+}
+
+impl WaitDurable {
+    pub(crate) fn new(core: Arc<Core>, position: u64) -> WaitDurable {
+        WaitDurable { core, position, id: None }
+    }
+
+    fn outcome(&self) -> Option<Result<(), FlushError>> {
+        let durable = &self.core.durable;
+        if durable.position() >= self.position {
+            return Some(Ok(()));
+        }
+        durable.error().map(Err)
+    }
+}
+
+impl Future for WaitDurable {
+    type Output = Result<(), FlushError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(outcome) = self.outcome() {
+            return Poll::Ready(outcome);
+        }
+        let core = self.core.clone();
+        let mut waiters = core.durable.waiters.lock();
+        // Looked at again under the lock: what settles later finds us in the list.
+        if let Some(outcome) = self.outcome() {
+            return Poll::Ready(outcome);
+        }
+        if waiters.closed {
+            return Poll::Ready(Err(FlushError::Closed(self.position)));
+        }
+        let id = *self.id.get_or_insert_with(|| {
+            waiters.next_id += 1;
+            waiters.next_id
+        });
+        waiters.by_position.insert((self.position, id), context.waker().clone());
+        drop(waiters);
+        if core.durable.sleep.load(Ordering::SeqCst) != AWAKE {
+            core.durable.want();
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for WaitDurable {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.core.durable.waiters.lock().by_position.remove(&(self.position, id));
+        }
+    }
+}
