@@ -1,1 +1,26 @@
 #![doc = include_str!("../README.md")]
+
+pub mod admin;
+pub mod broker;
+pub mod clients;
+pub mod config;
+pub mod config_files;
+pub mod delay;
+pub mod dispatch;
+pub mod event;
+pub mod filter;
+pub mod groups;
+pub mod journal;
+pub mod locks;
+pub mod offsets;
+pub mod process;
+pub mod pull;
+pub mod query;
+pub mod registration;
+pub mod reply;
+pub mod retry;
+pub mod send;
+pub mod session;
+pub mod stats;
+pub mod topics;
+pub mod wait;

@@ -1,0 +1,173 @@
+//! Delay levels: messages wait in one queue for each level and are stored again when they are due.
+//!
+//! Within a level everything waits equally long, so each queue is in the order in which it is due.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::body::DelayOffsetFile;
+use protocol::frame::Command;
+use protocol::header::Empty;
+use protocol::json::{self, Dialect};
+use protocol::name;
+use protocol::properties::{self, name as property};
+use protocol::record::{Record, sys_flag};
+use protocol::reply::Refusal;
+use remoting::clock;
+use store::{Access, Batch, Limits, NewMessage, Read, Status};
+use tracing::{error, warn};
+
+use crate::broker::Broker;
+use crate::dispatch::{Context, Outcome};
+use crate::event::Event;
+use crate::offsets::requests::unreadable;
+use crate::send::not_pushed;
+
+/// Messages of one level delivered in one step.
+const STEP_MESSAGES: usize = 256;
+/// After a failure a level rests this long.
+const REST_MS: i64 = 1000;
+
+/// Code 45.
+pub fn offsets(context: &Context<'_>) -> Outcome {
+    let body = DelayOffsetFile {
+        offset_table: context.broker.delayed.lock().clone(),
+        ..DelayOffsetFile::default()
+    };
+    Ok(Command::reply(&Empty {}).with_body(json::write(&body, Dialect::Standard)))
+}
+
+/// Delivers what is due until the process ends.
+pub async fn run(broker: Arc<Broker>) {
+    loop {
+        let arrived = broker.delay_arrived.notified();
+        let step = {
+            let broker = broker.clone();
+            tokio::task::spawn_blocking(move || deliver_due(&broker))
+        };
+        let Ok(next_ms) = step.await else { return };
+        let wait = match next_ms {
+            Some(at_ms) => Duration::from_millis((at_ms - clock::now_ms()).max(0).unsigned_abs()),
+            None => Duration::from_secs(3600),
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = arrived => {}
+            () = broker.shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Delivers every level as far as it is due; returns when to come again.
+fn deliver_due(broker: &Broker) -> Option<i64> {
+    let levels = broker.config.load().delay_levels_ms.len() as i32;
+    let mut next: Option<i64> = None;
+    for level in 1..=levels {
+        let due = loop {
+            match deliver(broker, level) {
+                Ok(Progress::More) => {}
+                Ok(Progress::DueAt(at_ms)) => break Some(at_ms),
+                Ok(Progress::Empty) => break None,
+                Err(refusal) => {
+                    error!(level, error = %refusal, "cannot deliver delayed messages");
+                    break Some(clock::now_ms() + REST_MS);
+                }
+            }
+        };
+        next = [next, due].into_iter().flatten().min();
+    }
+    next
+}
+
+enum Progress {
+    /// There may be more that is due.
+    More,
+    DueAt(i64),
+    Empty,
+}
+
+fn deliver(broker: &Broker, level: i32) -> Result<Progress, Refusal> {
+    let Some(queue) = broker.store.find_queue(name::SCHEDULE_TOPIC, level - 1) else {
+        return Ok(Progress::Empty);
+    };
+    let from = broker.delayed.lock().get(&level).copied().unwrap_or(0);
+    let limits = Limits { messages: STEP_MESSAGES, bytes: 1 << 20, scan: STEP_MESSAGES };
+    let read = broker.store.read(queue, from, limits, Access::Blocking, store::All);
+    let read = read.map_err(unreadable)?;
+    match read.status {
+        Status::Found => {}
+        Status::Empty | Status::AtEnd => return Ok(Progress::Empty),
+        // Retention was here, or the offset is from another life of this log.
+        _ => {
+            broker.record(&[Event::Delayed { level, offset: read.next_offset }])?;
+            return Ok(Progress::More);
+        }
+    }
+    let now_ms = clock::now_ms();
+    let longest = broker.config.load().delay_levels_ms[(level - 1) as usize];
+    // A due time further away than the level is one of a clock that was wrong.
+    let due = |at_ms: i64| at_ms <= now_ms || at_ms > now_ms + longest;
+    let ready = read.entries.iter().take_while(|entry| due(entry.tags_code)).count();
+    if ready == 0 {
+        return Ok(Progress::DueAt(read.entries[0].tags_code));
+    }
+    let next = read.entries[ready - 1].queue_offset + 1;
+    store_again(broker, &read, ready)?;
+    broker.record(&[Event::Delayed { level, offset: next }])?;
+    Ok(if ready == read.entries.len() {
+        Progress::More
+    } else {
+        Progress::DueAt(read.entries[ready].tags_code)
+    })
+}
+
+/// Stores the first `count` messages of `read` in the topics and queues they were sent to.
+fn store_again(broker: &Broker, read: &Read, count: usize) -> Result<(), Refusal> {
+    let mut batch = Batch::new();
+    let mut left = count;
+    for slice in &read.slices {
+        let mut rest = slice.as_ref();
+        while left > 0
+            && let Ok((record, size)) = Record::decode(rest)
+        {
+            rest = &rest[size..];
+            left -= 1;
+            if let Err(refusal) = push(broker, &mut batch, &record) {
+                // It can never be delivered; the others must not wait for it.
+                warn!(position = record.physical_offset, error = %refusal, "passing over a delayed message");
+            }
+        }
+    }
+    if !batch.is_empty() {
+        broker.append(&mut batch)?;
+    }
+    Ok(())
+}
+
+fn push(broker: &Broker, batch: &mut Batch, record: &Record<'_>) -> Result<(), Refusal> {
+    let properties = record.properties;
+    let topic = properties::get_str(properties, property::REAL_TOPIC).unwrap_or_default();
+    let queue_id = properties::get_number(properties, property::REAL_QUEUE_ID).unwrap_or(0);
+    let topic = match broker.topics.get(topic) {
+        Some(topic) => topic,
+        // The retry topic of a group may have been deleted meanwhile.
+        None if name::retry_group(topic).is_some() => broker.topic_or_create(topic, 1, 0)?,
+        None => return Err(crate::broker::topic_missing(topic)),
+    };
+    let mut kept = properties.to_vec();
+    properties::remove(&mut kept, property::DELAY_TIME_LEVEL);
+    let message = NewMessage {
+        flag: record.flag,
+        sys_flag: record.sys_flag & !(sys_flag::BORN_HOST_V6 | sys_flag::STORE_HOST_V6),
+        born_timestamp: record.born_timestamp,
+        born_host: record.born_host,
+        store_host: broker.store_host,
+        reconsume_times: record.reconsume_times,
+        prepared_transaction_offset: 0,
+        body: record.body,
+        properties: &[&kept],
+    };
+    let queue_id = if queue_id < topic.queue_count() { queue_id } else { 0 };
+    let queue = topic.queue(&broker.store, queue_id)?;
+    broker.store.push(batch, queue, &message).map_err(not_pushed)
+}

@@ -1,0 +1,205 @@
+//! The start and the end of a broker: open the store, listen, work; drain, flush, leave.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use remoting::clock;
+use remoting::pool::Pool;
+use remoting::process::Shutdown;
+use remoting::server::Server;
+use store::{Flush, Store};
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::config_files::Writer;
+use crate::{delay, offsets, registration};
+
+/// How often clients that went silent are looked for.
+const EXPIRY_PERIOD: Duration = Duration::from_secs(10);
+/// How often counters are sampled.
+const SAMPLE_PERIOD: Duration = Duration::from_secs(10);
+/// How often the tables are compared with their files, and loose commits enter the log.
+const FILES_PERIOD: Duration = Duration::from_secs(1);
+
+/// A broker that serves.
+#[derive(Debug)]
+pub struct Running {
+    pub broker: Arc<Broker>,
+    pub address: SocketAddr,
+    serving: JoinSet<()>,
+    files: tokio::task::JoinHandle<()>,
+}
+
+/// Opens the store and listens; when this returns, the broker serves.
+pub async fn start(mut config: Config, shutdown: Shutdown) -> anyhow::Result<Running> {
+    let (tuning, unserved) = config.without_effect();
+    if !tuning.is_empty() {
+        warn!(keys = tuning.join(" "), "keys that only tune a JVM have no effect");
+    }
+    if !unserved.is_empty() {
+        warn!(keys = unserved.join(" "), "keys of what is not served yet have no effect");
+    }
+    let server = Server::bind(SocketAddr::new(config.bind_ip, config.port))?;
+    config.port = server.address.port();
+    config.values.insert("listenPort".to_owned(), config.port.to_string());
+    let store_host = SocketAddr::new(config.advertised_ip, config.port);
+    warn_of_address(config.advertised_ip, config.bind_ip);
+    let settings = store_settings(&config);
+    let store = tokio::task::spawn_blocking(move || Store::open(settings)).await??;
+    let pool = Pool::new(shutdown.clone());
+    let opened = store.clone();
+    let root = config.store_root.clone();
+    let (for_broker, port) = (shutdown.clone(), config.port);
+    let fast = port.checked_sub(2).map(|port| SocketAddr::new(config.bind_ip, port));
+    let broker = tokio::task::spawn_blocking(move || {
+        Broker::load(config, opened, pool, store_host, for_broker)
+    })
+    .await?
+    .context("cannot read the broker's state")?;
+    let mut serving = JoinSet::new();
+    let address = server.address;
+    serving.spawn(server.serve(broker.clone(), shutdown.clone()));
+    // Old clients send through the port two below; not being able to listen there harms nobody else.
+    match fast.map(Server::bind) {
+        Some(Ok(server)) => {
+            serving.spawn(server.serve(broker.clone(), shutdown.clone()));
+        }
+        Some(Err(error)) => info!(%error, "the fast port of old clients is not served"),
+        None => {}
+    }
+    serving.spawn(registration::run(broker.clone()));
+    serving.spawn(delay::run(broker.clone()));
+    serving.spawn(expire_clients(broker.clone()));
+    let files = tokio::spawn(write_files(broker.clone(), root));
+    Ok(Running { broker, address, serving, files })
+}
+
+impl Running {
+    /// Waits for the shutdown, drains, and leaves the store as a clean start wants it.
+    pub async fn finished(mut self) -> anyhow::Result<()> {
+        self.broker.shutdown.cancelled().await;
+        self.broker.waiting.wake_all();
+        while self.serving.join_next().await.is_some() {}
+        self.files.await?;
+        let broker = self.broker.clone();
+        tokio::task::spawn_blocking(move || broker.store.close()).await??;
+        info!("the store is closed");
+        Ok(())
+    }
+}
+
+fn store_settings(config: &Config) -> store::Config {
+    let clock = store::Clock::new(clock::now_ms, || {
+        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        START.get_or_init(clock::instant).elapsed().as_nanos() as u64
+    });
+    let mut settings = store::Config::new(&config.store_root, clock);
+    if let Some(commit_log) = &config.commit_log {
+        settings.commit_log = PathBuf::from(commit_log);
+    }
+    settings.segment_bytes = config.segment_bytes;
+    settings.flush = if config.sync_flush {
+        Flush::Sync
+    } else {
+        let Flush::Async { bytes, .. } = Flush::ASYNC else { unreachable!("it is asynchronous") };
+        Flush::Async { interval: config.flush_interval, bytes }
+    };
+    settings.message_bytes_max = config.message_bytes_max + 64 * 1024;
+    settings.group_bytes_max = settings.group_bytes_max.max(settings.message_bytes_max * 2);
+    settings.delay_levels_ms.clone_from(&config.delay_levels_ms);
+    settings.check_bodies = config.check_crc_on_recover;
+    let retention = &mut settings.retention;
+    retention.reserved_ms = (config.reserved_hours * 3_600_000).cast_signed();
+    retention.hours = config
+        .delete_when
+        .split(';')
+        .filter_map(|hour| hour.trim().parse().ok())
+        .filter(|hour| *hour < 24)
+        .collect();
+    let [clean, force, full] = config.disk_ratios.map(|ratio| f64::from(ratio) / 100.0);
+    retention.clean_ratio = clean;
+    retention.force_ratio = if config.force_cleaning { force } else { 1.0 };
+    retention.full_ratio = full;
+    settings
+}
+
+/// An address that only this machine can reach, told to clients of a server that listens to others.
+fn warn_of_address(advertised: IpAddr, bound: IpAddr) {
+    if advertised.is_loopback() && !bound.is_loopback() {
+        warn!(
+            %advertised,
+            %bound,
+            "clients on other machines are told an address they cannot reach; set brokerIP1"
+        );
+    }
+}
+
+async fn expire_clients(broker: Arc<Broker>) {
+    let mut period = tokio::time::interval(EXPIRY_PERIOD);
+    loop {
+        tokio::select! {
+            _ = period.tick() => {}
+            () = broker.shutdown.cancelled() => return,
+        }
+        let expiry_ms = broker.config.load().channel_expiry_ms;
+        let changes = broker.clients.expire(clock::now_ms(), expiry_ms);
+        broker.notify_changed(changes);
+        debug_assert!(SAMPLE_PERIOD == EXPIRY_PERIOD, "one tick serves both");
+        broker.stats.sample(clock::now_ms());
+    }
+}
+
+/// Keeps the files of the state up to date, and once more at the end.
+async fn write_files(broker: Arc<Broker>, root: PathBuf) {
+    let mut writer = Writer::default();
+    let mut period = tokio::time::interval(FILES_PERIOD);
+    let mut offsets_due = 0u32;
+    loop {
+        let last = tokio::select! {
+            _ = period.tick() => false,
+            () = broker.shutdown.cancelled() => true,
+        };
+        let offsets_every = broker.config.load().flush_offsets_interval.as_secs().max(1);
+        offsets_due += 1;
+        let with_offsets = last || u64::from(offsets_due) >= offsets_every;
+        if with_offsets {
+            offsets_due = 0;
+        }
+        let (for_step, for_root) = (broker.clone(), root.clone());
+        let step = tokio::task::spawn_blocking(move || {
+            if let Err(error) = write_once(&for_step, &for_root, &mut writer, with_offsets) {
+                warn!(%error, "cannot write the files of the state; the log has it all");
+            }
+            writer
+        });
+        match step.await {
+            Ok(again) => writer = again,
+            Err(_) => return,
+        }
+        if last {
+            return;
+        }
+    }
+}
+
+fn write_once(
+    broker: &Broker,
+    root: &std::path::Path,
+    writer: &mut Writer,
+    with_offsets: bool,
+) -> anyhow::Result<()> {
+    offsets::requests::write_pending(broker)?;
+    if broker.journal.wants_snapshot() {
+        broker.journal.snapshot(&broker.store, clock::now_ms(), || broker.state())?;
+    }
+    writer.write_tables(broker, root)?;
+    if with_offsets {
+        writer.write_offsets(broker, root, clock::now_ms())?;
+    }
+    Ok(())
+}

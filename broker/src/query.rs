@@ -1,0 +1,60 @@
+//! Finding single messages: by position in the log, by key, by unique key.
+
+use protocol::fields::Sink;
+use protocol::frame::Command;
+use protocol::header::Empty;
+use protocol::header::query::{QueryMessage, QueryMessageReply, ViewMessage};
+use protocol::reply::{Refusal, ReplyCode};
+use store::Access;
+
+use crate::dispatch::{Context, Outcome};
+use crate::offsets::requests::unreadable;
+
+/// Code 33: the record at a position that a message id names.
+pub fn by_position(context: &Context<'_>) -> Outcome {
+    let request: ViewMessage = context.header()?;
+    let missing = || {
+        let remark = format!("can not find message by offset: {}", request.offset);
+        Refusal::new(ReplyCode::SystemError, remark)
+    };
+    let position = u64::try_from(request.offset).map_err(|_| missing())?;
+    let found = context.broker.store.message_at(position, Access::Blocking).map_err(unreadable)?;
+    let record = found.ok_or_else(missing)?;
+    Ok(Command::reply(&Empty {}).with_body(record))
+}
+
+/// Code 12: the newest messages that carry a key, or the one with a unique key.
+pub fn by_key(context: &Context<'_>) -> Outcome {
+    let request: QueryMessage = context.header()?;
+    let broker = context.broker;
+    let unique = context.request.fields.get("_UNIQUE_KEY_QUERY") == Some("true");
+    let query_max = broker.config.load().query_max;
+    let wanted = if unique { query_max } else { request.max_num.clamp(1, 1024) };
+    let found = broker
+        .store
+        .query(
+            &request.topic,
+            &request.key,
+            request.begin_timestamp,
+            request.end_timestamp,
+            wanted as usize,
+        )
+        .map_err(unreadable)?;
+    let mut reply = Command::reply(&QueryMessageReply {
+        index_last_update_timestamp: found.last_time,
+        index_last_update_phyoffset: found.last_position.cast_signed(),
+    });
+    if found.records.is_empty() {
+        let remark = "can not find message, maybe time range not correct";
+        let mut refusal = Command::refusal(Refusal::new(ReplyCode::QueryNotFound, remark));
+        for (name, value) in reply.fields.iter() {
+            refusal.fields.put(&String::from_utf8_lossy(name), value);
+        }
+        return Ok(refusal);
+    }
+    let total = found.records.iter().map(|record| record.len()).sum();
+    let mut body = Vec::with_capacity(total);
+    found.records.iter().for_each(|record| body.extend_from_slice(record));
+    reply.body = body.into();
+    Ok(reply)
+}

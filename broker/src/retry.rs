@@ -1,0 +1,119 @@
+//! A consumer gives a message back: it comes again later, or goes to the dead letters.
+
+use protocol::frame::Command;
+use protocol::header::Empty;
+use protocol::header::send::ConsumerSendMsgBack;
+use protocol::id;
+use protocol::language::version;
+use protocol::name;
+use protocol::properties::{self, name as property};
+use protocol::record::Record;
+use protocol::reply::{Refusal, ReplyCode};
+use remoting::outbox::Outbox;
+use store::{Access, Batch, NewMessage};
+
+use crate::dispatch::{self, Context, Outcome};
+use crate::offsets::requests::unreadable;
+use crate::send::{delayed, not_pushed};
+use crate::stats::kind;
+use crate::topics::perm;
+
+/// Code 36. Reads the message from the log, which may have to wait for the disk.
+pub fn send_back(context: &Context<'_>, out: &mut Outbox) {
+    dispatch::blocking(context, out, |context| {
+        let before = context.broker.store.appended_position();
+        let outcome = give_back(context)?;
+        let end = context.broker.store.appended_position();
+        if end > before && context.broker.config.load().sync_flush {
+            let durable = tokio::runtime::Handle::current().block_on(context.broker.store.durable(end));
+            durable.map_err(|error| {
+                Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string())
+            })?;
+        }
+        Ok(outcome)
+    });
+}
+
+fn give_back(context: &Context<'_>) -> Outcome {
+    let request: ConsumerSendMsgBack = context.header()?;
+    let broker = context.broker;
+    let group = &request.group;
+    let config = broker.groups.get(group).ok_or_else(|| {
+        let remark = format!("subscription group not exist, {group}");
+        Refusal::new(ReplyCode::SubscriptionGroupNotExist, remark)
+    })?;
+    let own = broker.config.load();
+    if !perm::may_write(own.permission) {
+        let remark = format!("the broker[{}] sending message is forbidden", own.advertised_ip);
+        return Err(Refusal::new(ReplyCode::NoPermission, remark));
+    }
+    if config.retry_queue_nums <= 0 {
+        return Ok(Command::reply(&Empty {}));
+    }
+    let missing = || {
+        let remark = format!("look message by offset failed, {}", request.offset);
+        Refusal::new(ReplyCode::SystemError, remark)
+    };
+    let position = u64::try_from(request.offset).map_err(|_| missing())?;
+    let record = broker.store.message_at(position, Access::Blocking).map_err(unreadable)?;
+    let record = record.ok_or_else(missing)?;
+    let (message, _) = Record::decode(&record).map_err(|_| missing())?;
+
+    let max = request.max_reconsume_times.filter(|_| context.request.version >= version::V3_4_9);
+    let max = max.unwrap_or(config.retry_max_times);
+    let dead = message.reconsume_times >= max || request.delay_level < 0;
+    let unit_subscription = if request.unit_mode { 2 } else { 0 };
+    let mut topic = if dead {
+        broker.topic_or_create(&name::dead_letter_topic(group), 1, 0)?
+    } else {
+        let queues = config.retry_queue_nums;
+        broker.topic_or_create(&name::retry_topic(group), queues, unit_subscription)?
+    };
+    if !perm::may_write(topic.config.perm) {
+        let remark = format!("the topic[{}] sending message is forbidden", topic.name);
+        return Err(Refusal::new(ReplyCode::NoPermission, remark));
+    }
+    let mut queue_id = match topic.config.write_queue_nums {
+        ..=1 => 0,
+        queues => (position % queues.unsigned_abs() as u64) as i32,
+    };
+
+    let mut properties = message.properties.to_vec();
+    if !properties::contains(&properties, property::RETRY_TOPIC) {
+        properties::set(&mut properties, property::RETRY_TOPIC, message.topic.as_bytes());
+    }
+    properties::remove(&mut properties, property::DELAY_TIME_LEVEL);
+    if !properties::contains(&properties, property::ORIGIN_MESSAGE_ID) {
+        let id = id::encode_offset_id(message.store_host, message.physical_offset);
+        properties::set(&mut properties, property::ORIGIN_MESSAGE_ID, id.as_bytes());
+    }
+    let back = properties::get_str(&properties, property::RETRY_TOPIC).map(str::to_owned);
+    if !dead {
+        const FIRST_LEVEL: i32 = 3;
+        let level = match request.delay_level {
+            0 => FIRST_LEVEL + message.reconsume_times,
+            level => level,
+        };
+        let level = level.clamp(1, own.delay_levels_ms.len() as i32);
+        topic = delayed(broker, &mut properties, &topic, queue_id, level)?;
+        queue_id = level - 1;
+    }
+    let mut batch = Batch::new();
+    let message = NewMessage {
+        flag: message.flag,
+        sys_flag: message.sys_flag,
+        born_timestamp: message.born_timestamp,
+        born_host: message.born_host,
+        store_host: broker.store_host,
+        reconsume_times: message.reconsume_times + 1,
+        prepared_transaction_offset: 0,
+        body: message.body,
+        properties: &[&properties],
+    };
+    let queue = topic.queue(&broker.store, queue_id)?;
+    broker.store.push(&mut batch, queue, &message).map_err(not_pushed)?;
+    broker.append(&mut batch)?;
+    let key = format!("{}@{group}", back.as_deref().unwrap_or_default());
+    broker.stats.counter(kind::SEND_BACK_PUT_NUMS, &key).add(1);
+    Ok(Command::reply(&Empty {}))
+}
