@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use super::*;
 use crate::json::{Dialect, read, write};
 
+mod classes;
 mod random;
 mod tree;
 
