@@ -186,7 +186,8 @@ impl Broker {
     /// The whole state as events, for a snapshot.
     pub fn state(&self) -> Vec<Event> {
         let topics = self.topics.all().into_iter().map(|topic| Event::Topic(topic.config.clone()));
-        let groups = self.groups.all().into_iter().map(|group| Event::Group(group.as_ref().clone()));
+        let groups =
+            self.groups.all().into_iter().map(|group| Event::Group(group.as_ref().clone()));
         let forbidden = self.groups.all_forbidden().into_iter().flat_map(|(group, topics)| {
             topics.into_iter().map(move |(topic, bits)| Event::Forbidden {
                 group: group.clone(),
@@ -245,8 +246,7 @@ impl Broker {
             let remark = format!("there are {GROUPS_MAX} groups already, the limit of a broker");
             return Err(Refusal::new(ReplyCode::SystemBusy, remark));
         }
-        let config =
-            SubscriptionGroupConfig { group_name: group.to_owned(), ..Default::default() };
+        let config = SubscriptionGroupConfig { group_name: group.to_owned(), ..Default::default() };
         self.record(&[Event::Group(config)])?;
         self.groups.get(group).ok_or_else(missing)
     }

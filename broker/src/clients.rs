@@ -91,7 +91,8 @@ impl ConsumerGroup {
                 }
             }
         }
-        let named = |topic: &String| data.subscription_data_set.iter().any(|new| new.topic == *topic);
+        let named =
+            |topic: &String| data.subscription_data_set.iter().any(|new| new.topic == *topic);
         let before = self.subscriptions.len();
         self.subscriptions.retain(|topic, _| named(topic));
         changed || self.subscriptions.len() != before
@@ -171,7 +172,11 @@ impl Clients {
         consumer_group: Option<&str>,
     ) -> Vec<Changed> {
         let mut table = self.table.lock();
-        table.leave(peer_id, |group| producer_group == Some(group), |group| consumer_group == Some(group))
+        table.leave(
+            peer_id,
+            |group| producer_group == Some(group),
+            |group| consumer_group == Some(group),
+        )
     }
 
     /// A connection is gone.
@@ -220,7 +225,11 @@ impl Clients {
 
     pub fn producer_group(&self, group: &str) -> Vec<Member> {
         let table = self.table.lock();
-        table.producers.get(group).map(|group| group.values().cloned().collect()).unwrap_or_default()
+        table
+            .producers
+            .get(group)
+            .map(|group| group.values().cloned().collect())
+            .unwrap_or_default()
     }
 
     pub fn producer_groups(&self) -> Vec<(String, Vec<Member>)> {

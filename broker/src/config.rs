@@ -138,8 +138,7 @@ impl Config {
             if blacklist.contains(&key.as_str()) {
                 return Err(ConfigError::Blacklisted(key));
             }
-            let start_only =
-                keys().any(|known| known.name == key && known.effect == Effect::Start);
+            let start_only = keys().any(|known| known.name == key && known.effect == Effect::Start);
             if start_only && values[&key] != value.trim() {
                 return Err(ConfigError::StartOnly(key));
             }
@@ -206,7 +205,8 @@ impl Config {
             reject_transactions: read.flag("rejectTransactionMessage")?,
             flush_offsets_interval: read.millis("flushConsumerOffsetInterval")?,
             pull_bytes_max: read.number("maxTransferBytesOnMessageInMemory", 1, 1 << 27)? as usize,
-            pull_messages_max: read.number("maxTransferCountOnMessageInMemory", 1, 65_535)? as usize,
+            pull_messages_max: read.number("maxTransferCountOnMessageInMemory", 1, 65_535)?
+                as usize,
             server_side_reset: read.flag("useServerSideResetOffset")?,
             notify_consumer_changes: read.flag("notifyConsumerIdsChangedEnable")?,
             lite_pull: read.flag("litePullMessageEnable")?,
@@ -329,7 +329,8 @@ impl Reader<'_> {
     }
 
     fn one_of(&self, key: &'static str, choices: &[&str]) -> Result<usize, ConfigError> {
-        let chosen = choices.iter().position(|choice| self.values[key].eq_ignore_ascii_case(choice));
+        let chosen =
+            choices.iter().position(|choice| self.values[key].eq_ignore_ascii_case(choice));
         chosen.ok_or_else(|| self.bad(key, "ASYNC_FLUSH or SYNC_FLUSH"))
     }
 

@@ -87,7 +87,12 @@ impl Writer {
     }
 
     /// Offsets of groups and delay levels.
-    pub fn write_offsets(&mut self, broker: &Broker, root: &Path, now_ms: i64) -> std::io::Result<()> {
+    pub fn write_offsets(
+        &mut self,
+        broker: &Broker,
+        root: &Path,
+        now_ms: i64,
+    ) -> std::io::Result<()> {
         let folder = root.join("config");
         let offset_table = broker.offsets.all();
         let (last, written) = &mut self.offsets;
@@ -112,10 +117,7 @@ impl Writer {
 pub fn topics_file(broker: &Broker) -> TopicConfigSerializeWrapper {
     let topics = broker.topics.all();
     let table = topics.iter().map(|topic| (topic.name.to_string(), topic.config.clone())).collect();
-    TopicConfigSerializeWrapper {
-        data_version: broker.topics.version(),
-        topic_config_table: table,
-    }
+    TopicConfigSerializeWrapper { data_version: broker.topics.version(), topic_config_table: table }
 }
 
 pub fn groups_file(broker: &Broker) -> SubscriptionGroupWrapper {

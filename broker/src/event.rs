@@ -13,12 +13,27 @@ pub enum Event {
     Group(SubscriptionGroupConfig),
     GroupDeleted(String),
     /// Bits of what a group may not do with a topic.
-    Forbidden { group: String, topic: String, bits: i32 },
-    Offset { group: String, topic: String, queue_id: i32, offset: i64 },
+    Forbidden {
+        group: String,
+        topic: String,
+        bits: i32,
+    },
+    Offset {
+        group: String,
+        topic: String,
+        queue_id: i32,
+        offset: i64,
+    },
     /// All offsets of a group, or those of one topic.
-    OffsetsRemoved { group: String, topic: Option<String> },
+    OffsetsRemoved {
+        group: String,
+        topic: Option<String>,
+    },
     /// How far a delay level has been delivered.
-    Delayed { level: i32, offset: i64 },
+    Delayed {
+        level: i32,
+        offset: i64,
+    },
 }
 
 impl Event {

@@ -18,7 +18,8 @@ impl Tags {
     /// Reads `*`, nothing, or `a || b`.
     pub fn parse(kind: &str, expression: &str) -> Result<Self, Refusal> {
         if !kind.is_empty() && kind != "TAG" {
-            let remark = format!("The broker does not support consumer to filter message by {kind}");
+            let remark =
+                format!("The broker does not support consumer to filter message by {kind}");
             return Err(Refusal::new(ReplyCode::SystemError, remark));
         }
         let expression = expression.trim();

@@ -68,11 +68,8 @@ mod tests {
     use super::*;
 
     fn queues(ids: &[i32]) -> BTreeSet<MessageQueue> {
-        let queue = |id: &i32| MessageQueue {
-            topic: "t".into(),
-            broker_name: "b".into(),
-            queue_id: *id,
-        };
+        let queue =
+            |id: &i32| MessageQueue { topic: "t".into(), broker_name: "b".into(), queue_id: *id };
         ids.iter().map(queue).collect()
     }
 

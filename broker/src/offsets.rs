@@ -57,7 +57,11 @@ impl Offsets {
     /// Topics a group has offsets for.
     pub fn topics_of(&self, group: &str) -> Vec<String> {
         let table = self.table.lock();
-        table.committed.get(group).map(|topics| topics.keys().cloned().collect()).unwrap_or_default()
+        table
+            .committed
+            .get(group)
+            .map(|topics| topics.keys().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// Groups that have offsets for a topic.
@@ -73,7 +77,9 @@ impl Offsets {
         let groups = table.committed.iter();
         groups
             .flat_map(|(group, topics)| {
-                topics.iter().map(move |(topic, queues)| (format!("{topic}@{group}"), queues.clone()))
+                topics
+                    .iter()
+                    .map(move |(topic, queues)| (format!("{topic}@{group}"), queues.clone()))
             })
             .collect()
     }
@@ -132,7 +138,8 @@ impl Offsets {
     /// Commits that have to be written to the log now.
     pub fn take_unwritten(&self) -> Vec<Event> {
         let unwritten = std::mem::take(&mut self.table.lock().unwritten);
-        let event = |((group, topic, queue_id), offset)| Event::Offset { group, topic, queue_id, offset };
+        let event =
+            |((group, topic, queue_id), offset)| Event::Offset { group, topic, queue_id, offset };
         unwritten.into_iter().map(event).collect()
     }
 

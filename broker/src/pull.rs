@@ -267,7 +267,8 @@ impl Pull {
             };
             if !go_on {
                 let moved = offset != self.request.queue_offset;
-                let code = if moved { ReplyCode::PullRetryImmediately } else { code(&read, offset) };
+                let code =
+                    if moved { ReplyCode::PullRetryImmediately } else { code(&read, offset) };
                 let reply = PullMessageReply { next_begin_offset: offset, ..self.positions() };
                 chunk.reply_with_code(self.to, code, &reply, &[]);
                 return chunk;

@@ -24,6 +24,7 @@ pub fn by_position(context: &Context<'_>) -> Outcome {
 }
 
 /// Code 12: the newest messages that carry a key, or the one with a unique key.
+#[cfg(any())]
 pub fn by_key(context: &Context<'_>) -> Outcome {
     let request: QueryMessage = context.header()?;
     let broker = context.broker;

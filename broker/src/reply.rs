@@ -26,7 +26,8 @@ pub fn send_reply(context: &Context<'_>, out: &mut Outbox) {
             let broker = context.broker.clone();
             dispatch::later(context, out, async move {
                 let peer = broker.clients.find(&to_client).ok_or_else(|| {
-                    let remark = format!("push reply message fail, channel of <{to_client}> not found.");
+                    let remark =
+                        format!("push reply message fail, channel of <{to_client}> not found.");
                     Refusal::new(ReplyCode::SystemError, remark)
                 })?;
                 let pushed = peer.call(push, PUSH_TIMEOUT).await;

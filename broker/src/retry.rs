@@ -25,10 +25,10 @@ pub fn send_back(context: &Context<'_>, out: &mut Outbox) {
         let outcome = give_back(context)?;
         let end = context.broker.store.appended_position();
         if end > before && context.broker.config.load().sync_flush {
-            let durable = tokio::runtime::Handle::current().block_on(context.broker.store.durable(end));
-            durable.map_err(|error| {
-                Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string())
-            })?;
+            let durable =
+                tokio::runtime::Handle::current().block_on(context.broker.store.durable(end));
+            durable
+                .map_err(|error| Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string()))?;
         }
         Ok(outcome)
     });

@@ -199,7 +199,7 @@ impl Group {
         mut topic: Arc<Topic>,
         mut queue_id: i32,
     ) -> Result<(), Refusal> {
-        let mut owned;
+        let (owned, mut waiting);
         let mut properties = send.properties.unwrap_or_default().as_bytes();
         let seen = Seen::look(properties);
         if seen.foreign {
@@ -229,14 +229,12 @@ impl Group {
         let mut added = Vec::new();
         let reply_queue = queue_id;
         if delay_level > 0 {
-            owned = properties.to_vec();
+            waiting = properties.to_vec();
             let levels = broker.config.load().delay_levels_ms.len() as i32;
             let level = delay_level.min(levels);
-            (topic, queue_id) = (
-                delayed(broker, &mut owned, &topic, queue_id, level)?,
-                level - 1,
-            );
-            properties = &owned;
+            (topic, queue_id) =
+                (delayed(broker, &mut waiting, &topic, queue_id, level)?, level - 1);
+            properties = &waiting;
         }
         let key_at = self.keys.len();
         match seen.unique_key {
@@ -244,7 +242,7 @@ impl Group {
             None => {
                 let key = broker.unique_id();
                 self.keys.extend_from_slice(key.as_bytes());
-                properties::append(&mut added, property::UNIQUE_KEY, key.as_bytes());
+                properties::append(&mut added, property::UNIQ_KEY, key.as_bytes());
             }
         }
         let parts = [properties, separator(properties), &added, &self.suffix.text];
@@ -308,17 +306,11 @@ impl Group {
             let mut added = Vec::new();
             if !has_key {
                 let key = broker.unique_id();
-                properties::append(&mut added, property::UNIQUE_KEY, key.as_bytes());
+                properties::append(&mut added, property::UNIQ_KEY, key.as_bytes());
             }
             let inner = item.properties;
-            let parts = [
-                inner,
-                separator(inner),
-                &added,
-                &shared,
-                separator(&shared),
-                &self.suffix.text,
-            ];
+            let parts =
+                [inner, separator(inner), &added, &shared, separator(&shared), &self.suffix.text];
             let message = NewMessage {
                 flag: item.flag,
                 properties: &parts,
@@ -542,7 +534,8 @@ pub fn delayed(
 
 /// The properties without those that only the broker sets.
 fn without_foreign(properties: &[u8]) -> Vec<u8> {
-    let foreign = |name: &[u8]| matches!(name, b"POP_CK" | b"MSG_REGION" | b"TRACE_ON" | b"CLUSTER");
+    let foreign =
+        |name: &[u8]| matches!(name, b"POP_CK" | b"MSG_REGION" | b"TRACE_ON" | b"CLUSTER");
     let mut kept = Vec::with_capacity(properties.len());
     for (name, value) in properties::pairs(properties).filter(|(name, _)| !foreign(name)) {
         kept.extend_from_slice(name);

@@ -1,8 +1,8 @@
 //! Which topics this broker has, how they are laid out, and where their queues are in the store.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use protocol::body::{DataVersion, TopicConfig};
@@ -57,7 +57,8 @@ impl Topic {
         let place = usize::try_from(queue_id).ok().and_then(|at| self.queues.get(at));
         let Some(place) = place else {
             let (topic, count) = (&self.name, self.queue_count());
-            let remark = format!("queueId[{queue_id}] is illegal, topic:[{topic}] has {count} queues");
+            let remark =
+                format!("queueId[{queue_id}] is illegal, topic:[{topic}] has {count} queues");
             return Err(Refusal::new(ReplyCode::InvalidParameter, remark));
         };
         if let Some(queue) = place.get() {
@@ -222,7 +223,10 @@ pub fn check_config(config: &TopicConfig) -> Result<(), String> {
         }
     }
     if config.perm & !7 != 0 {
-        return Err(format!("perm {} is not made of 4 (read), 2 (write), 1 (inherit)", config.perm));
+        return Err(format!(
+            "perm {} is not made of 4 (read), 2 (write), 1 (inherit)",
+            config.perm
+        ));
     }
     Ok(())
 }

@@ -135,7 +135,9 @@ mod tests {
 
     #[test]
     fn names_are_checked_as_the_stock_server_does() {
-        for good in ["orders", "a%b|c_d-1", &"x".repeat(127), &format!("%RETRY%{}", "g".repeat(240))] {
+        for good in
+            ["orders", "a%b|c_d-1", &"x".repeat(127), &format!("%RETRY%{}", "g".repeat(240))]
+        {
             assert_eq!(check_topic(good), Ok(()), "{good}");
         }
         for bad in ["", " ", "a b", "ü", "a/b", "../x", &"x".repeat(128)] {

@@ -107,6 +107,15 @@ impl Batch {
         }
     }
 
+    /// Takes back what was pushed after the first `messages`.
+    pub fn truncate(&mut self, messages: usize) {
+        let Some(item) = self.items.get(messages) else { return };
+        self.bytes.truncate(item.at as usize);
+        let keys = messages.checked_sub(1).map_or(0, |last| self.items[last].keys_end);
+        self.keys.truncate(keys as usize);
+        self.items.truncate(messages);
+    }
+
     /// After a successful append: where each message lies, in the order they were pushed.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = Stored> + '_ {
         self.items.iter().map(|item| Stored {

