@@ -7,3 +7,4 @@ pub mod peer;
 pub mod pool;
 pub mod process;
 pub mod server;
+pub mod settings;

@@ -9,7 +9,10 @@ use serde::de::DeserializeOwned;
 use super::*;
 use crate::json::{Dialect, read, write};
 
+<<<<<<< HEAD
 mod classes;
+=======
+>>>>>>> nameserver
 mod random;
 mod tree;
 
