@@ -1,4 +1,6 @@
 // What administrators send: mqadmin itself where a command exists, the class behind it elsewhere. Needs rocketmq-tools 5.5.0.
+import java.io.OutputStream;
+import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -13,16 +15,23 @@ import org.apache.rocketmq.client.impl.MQClientAPIImpl;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
+import org.apache.rocketmq.common.TopicConfig;
+import org.apache.rocketmq.common.UtilAll;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageQueue;
 import org.apache.rocketmq.remoting.CommandCustomHeader;
 import org.apache.rocketmq.remoting.protocol.RemotingCommand;
+import org.apache.rocketmq.remoting.protocol.body.RegisterBrokerBody;
+import org.apache.rocketmq.remoting.protocol.body.TopicConfigAndMappingSerializeWrapper;
+import org.apache.rocketmq.remoting.protocol.body.TopicConfigSerializeWrapper;
 import org.apache.rocketmq.remoting.protocol.header.CreateTopicRequestHeader;
 import org.apache.rocketmq.remoting.protocol.header.PullMessageRequestHeader;
 import org.apache.rocketmq.remoting.protocol.header.QueryConsumerOffsetRequestHeader;
 import org.apache.rocketmq.remoting.protocol.header.SendMessageRequestHeader;
 import org.apache.rocketmq.remoting.protocol.header.SendMessageRequestHeaderV2;
 import org.apache.rocketmq.remoting.protocol.header.UpdateConsumerOffsetRequestHeader;
+import org.apache.rocketmq.remoting.protocol.header.namesrv.RegisterBrokerRequestHeader;
+import org.apache.rocketmq.remoting.protocol.header.namesrv.UnRegisterBrokerRequestHeader;
 import org.apache.rocketmq.remoting.protocol.header.namesrv.RegisterTopicRequestHeader;
 import org.apache.rocketmq.remoting.protocol.route.BrokerData;
 import org.apache.rocketmq.remoting.protocol.route.QueueData;
@@ -40,6 +49,7 @@ public final class Admin {
     static MQClientAPIImpl api;
 
     public static void main(String[] arguments) throws Exception {
+        Wish.haltAtTheEnd();
         admin = new DefaultMQAdminExt();
         admin.setInstanceName("admin");
         admin.setNamesrvAddr(NS);
@@ -51,7 +61,6 @@ public final class Admin {
         withClients();
         refusals();
         housekeeping();
-        Runtime.getRuntime().halt(0);
     }
 
     /** One mqadmin command, in this process, exactly as its main would run it. */
@@ -59,11 +68,15 @@ public final class Admin {
         String[] all = Arrays.copyOf(options, options.length + 1);
         all[options.length] = MQADMIN;
         Wish.record(name, code, variant, "mqadmin " + words, () -> {
-            System.setOut(new java.io.PrintStream(java.io.OutputStream.nullOutputStream()));
+            PrintStream out = System.out;
+            PrintStream errors = System.err;
+            System.setOut(new PrintStream(OutputStream.nullOutputStream()));
+            System.setErr(new PrintStream(OutputStream.nullOutputStream()));
             try {
                 MQAdminStartup.main0(words.split(" "), null);
             } finally {
-                System.setOut(new java.io.PrintStream(new java.io.FileOutputStream(java.io.FileDescriptor.out), true));
+                System.setOut(out);
+                System.setErr(errors);
             }
         }, all);
     }
@@ -115,6 +128,32 @@ public final class Admin {
         announced.setTopic("Announced");
         call("register_topic_in_namesrv", 217, "", "RemotingClient.invokeSync", () -> raw(NS, 217, announced, route.encode()));
         mqadmin("delete_topic_in_namesrv", 216, "announced", "deleteTopic -n " + NS + " -c DefaultCluster -t Announced");
+        RegisterBrokerRequestHeader registering = new RegisterBrokerRequestHeader();
+        registering.setClusterName("DefaultCluster");
+        registering.setBrokerName("broker-c");
+        registering.setBrokerAddr("127.0.0.1:13911");
+        registering.setBrokerId(0L);
+        registering.setHaServerAddr("127.0.0.1:13912");
+        registering.setEnableActingMaster(false);
+        registering.setCompressed(true);
+        TopicConfigSerializeWrapper topics = new TopicConfigSerializeWrapper();
+        topics.getTopicConfigTable().put("Squeezed", new TopicConfig("Squeezed", 1, 1, 6));
+        topics.getTopicConfigTable().put("Pressed", new TopicConfig("Pressed", 2, 2, 4, 1));
+        topics.getTopicConfigTable().get("Pressed").setAttributes(Collections.singletonMap("message.type", "FIFO"));
+        RegisterBrokerBody body = new RegisterBrokerBody();
+        body.setTopicConfigSerializeWrapper(TopicConfigAndMappingSerializeWrapper.from(topics));
+        body.getFilterServerList().add("127.0.0.1:1");
+        byte[] bytes = body.encode(true);
+        registering.setBodyCrc32(UtilAll.crc32(bytes));
+        call("register_broker", 103, "compressed", "RegisterBrokerBody.encode(true), RemotingClient.invokeSync", () -> raw(NS, 103, registering, bytes), "has=broker-c");
+        registering.setBodyCrc32(1);
+        call("register_broker", 103, "bad_crc", "RegisterBrokerBody.encode(true), RemotingClient.invokeSync", () -> raw(NS, 103, registering, bytes), "has=broker-c");
+        UnRegisterBrokerRequestHeader leaving = new UnRegisterBrokerRequestHeader();
+        leaving.setClusterName("DefaultCluster");
+        leaving.setBrokerName("broker-c");
+        leaving.setBrokerAddr("127.0.0.1:13911");
+        leaving.setBrokerId(0L);
+        raw(NS, 104, leaving, null);
         call("get_broker_member_group", 901, "admin", "RemotingClient.invokeSync", () -> {
             org.apache.rocketmq.remoting.protocol.header.GetBrokerMemberGroupRequestHeader header = new org.apache.rocketmq.remoting.protocol.header.GetBrokerMemberGroupRequestHeader();
             header.setClusterName("DefaultCluster");
@@ -124,6 +163,7 @@ public final class Admin {
     }
 
     static void topicsAndGroups() throws Exception {
+        Wish.take("register_broker", 103, "order_topic", "a topic is created, and the nameserver has an ordered one", "link=namesrv", "by=rocketmq-broker 5.5.0");
         mqadmin("update_and_create_topic", 17, "", "updateTopic -n " + NS + " -b " + BROKER + " -t " + TOPIC + " -r 1 -w 1 -a +message.type=NORMAL");
         mqadmin("update_and_create_topic", 17, "bad_attribute", "updateTopic -n " + NS + " -b " + BROKER + " -t " + TOPIC + "2 -a +message.type=WRONG");
         mqadmin("update_and_create_topic", 17, "perm", "updateTopicPerm -n " + NS + " -b " + BROKER + " -t " + TOPIC + " -p 6");
@@ -165,7 +205,7 @@ public final class Admin {
         consumer.setPersistConsumerOffsetInterval(1000);
         consumer.subscribe(TOPIC, "TagA || TagB");
         consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> ConsumeConcurrentlyStatus.CONSUME_SUCCESS);
-        Wish.take("update_consumer_offset", 15, "keeper", "DefaultMQPushConsumer", "has=" + GROUP, "has=" + TOPIC);
+        Wish.take("update_consumer_offset", 15, "keeper", "DefaultMQPushConsumer", "has=" + GROUP, "has=" + TOPIC, "by=rocketmq-client 5.5.0");
         consumer.start();
         Wish.await(60);
         // The last look before the statistics must see the offset that was just persisted.
@@ -190,7 +230,7 @@ public final class Admin {
         call("consume_message_directly", 309, "", "DefaultMQAdminExt.consumeMessageDirectly", () -> admin.consumeMessageDirectly(GROUP, client, TOPIC, last.getOffsetMsgId()));
         Wish.take("get_consumer_status_from_client", 221, "", "DefaultMQAdminExt.getConsumeStatus, passed on", "from=server", "by=rocketmq-client 5.5.0");
         call("invoke_broker_to_get_consumer_status", 223, "", "DefaultMQAdminExt.getConsumeStatus", () -> admin.getConsumeStatus(TOPIC, GROUP, client));
-        mqadmin("clone_group_offset", 314, "", "cloneGroupOffset -n " + NS + " -s " + GROUP + " -d Clones -t " + TOPIC);
+        call("clone_group_offset", 314, "", "DefaultMQAdminExt.cloneGroupOffset", () -> admin.cloneGroupOffset(GROUP, "ListedGroupTwo", TOPIC, true));
         mqadmin("invoke_broker_to_reset_offset", 222, "server_side", "resetOffsetByTime -n " + NS + " -g " + GROUP + " -t " + TOPIC + " -s now", "answer=0");
         Thread.sleep(2000);
         Properties clientSide = new Properties();
@@ -290,7 +330,7 @@ public final class Admin {
         pull.setTopic(TOPIC);
         pull.setQueueId(99);
         call("pull_message", 11, "bad_queue", "RemotingClient.invokeSync", () -> raw(BROKER, 11, pull, null));
-        mqadmin("get_consumer_connection_list", 203, "offline", "consumerConnection -n " + NS + " -g NobodyHere", "answer=206");
+        call("get_consumer_connection_list", 203, "offline", "DefaultMQAdminExt.examineConsumerConnectionInfo", () -> admin.examineConsumerConnectionInfo("NobodyHere", BROKER));
         mqadmin("get_producer_connection_list", 204, "offline", "producerConnection -n " + NS + " -g NobodyHere -t " + TOPIC);
         call("get_consumer_list_by_group", 38, "offline", "MQClientAPIImpl.getConsumerIdListByGroup", () -> api.getConsumerIdListByGroup(BROKER, "NobodyHere", 5000));
         call("get_consumer_running_info", 307, "offline", "MQClientAPIImpl.getConsumerRunningInfo", () -> api.getConsumerRunningInfo(BROKER, GROUP, "nobody", false, 5000));

@@ -31,6 +31,7 @@ public final class Client {
     static DefaultMQProducer producer;
 
     public static void main(String[] arguments) throws Exception {
+        Wish.haltAtTheEnd();
         for (String part : System.getProperty("parts", "send,query,pull,push,orderly,lite,reply,sql,transaction,bye").split(",")) {
             switch (part) {
                 case "send": send(); break;
@@ -47,7 +48,6 @@ public final class Client {
                 default: throw new IllegalArgumentException(part);
             }
         }
-        Runtime.getRuntime().halt(0);
     }
 
     static Message letter(String tags, String keys, String body) {
@@ -76,7 +76,6 @@ public final class Client {
         }, HAS, "answer=0");
         Message rich = letter("TagB", "key-2 key-3", "grüße, 世界 🚀");
         rich.putUserProperty("colour", "bleu \"ciel\" \\ </a> \u0301é 世界 🚀\t\u007f\u2028");
-        rich.putUserProperty("empty-ish", " ");
         rich.setFlag(-7);
         rich.setWaitStoreMsgOK(false);
         Wish.record("send_message_v2", 310, "unicode", "DefaultMQProducer.send", () -> producer.send(rich), "has=colour");
@@ -191,6 +190,8 @@ public final class Client {
         Wish.take("heart_beat", 34, "orderly_consumer", "DefaultMQPushConsumer.start", "has=OrderlyReaders");
         reader.start();
         Wish.await(60);
+        // The answer is seen before the client has entered the queue that it now may read.
+        Thread.sleep(2000);
         Wish.take("unlock_batch_mq", 42, "", "DefaultMQPushConsumer.shutdown of an orderly consumer", "has=OrderlyReaders");
         reader.shutdown();
         Wish.await(10);
@@ -203,8 +204,13 @@ public final class Client {
         reader.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         reader.setPullBatchSize(2);
         reader.subscribe(TOPIC, "TagA");
-        Wish.take("lite_pull_message", 361, "", "DefaultLitePullConsumer.poll", "has=LiteReaders", HAS, "answer=0");
-        Wish.take("lite_pull_message", 361, "at_end", "DefaultLitePullConsumer.poll", "has=LiteReaders", HAS, "answer=19");
+        // 4.9.8 pulls with 11 here.
+        if (Wish.MARK.startsWith("v4")) {
+            Wish.take("pull_message", 11, "lite", "DefaultLitePullConsumer.poll", "has=LiteReaders", HAS, "answer=0");
+        } else {
+            Wish.take("lite_pull_message", 361, "", "DefaultLitePullConsumer.poll", "has=LiteReaders", HAS, "answer=0");
+            Wish.take("lite_pull_message", 361, "at_end", "DefaultLitePullConsumer.poll", "has=LiteReaders", HAS, "answer=19");
+        }
         reader.start();
         for (int i = 0; i < 10; i++) reader.poll(1000);
         Wish.await(60);

@@ -19,6 +19,22 @@ final class Wish {
     private static Socket control;
     private static BufferedReader answers;
 
+    /** Ends the process with its main thread, whatever threads the client library left behind. */
+    static void haltAtTheEnd() {
+        Thread main = Thread.currentThread();
+        Thread end = new Thread(() -> {
+            try {
+                main.join();
+            } catch (InterruptedException error) {
+                Thread.currentThread().interrupt();
+            }
+            System.out.flush();
+            Runtime.getRuntime().halt(0);
+        });
+        end.setDaemon(true);
+        end.start();
+    }
+
     /** Asks for the next request of this code and its answer; options are further fields of `take`. */
     static void take(String name, int code, String variant, String call, String... options) throws Exception {
         StringBuilder line = new StringBuilder("take name=" + name + "\tcode=" + code);

@@ -29,9 +29,13 @@ pub(crate) fn text(kind: Kind, bytes: &[u8]) -> Result<String> {
     let mut text = String::new();
     let mut input = Input(bytes);
     match kind {
-        // Past the last record a segment is zeroes.
+        // Past the last record a segment is zeroes, and the cut may go through a record.
         Kind::CommitLog => {
-            while input.0.first_chunk::<4>().is_some_and(|size| *size != [0; 4]) {
+            while let Some(&size) = input.0.first_chunk::<4>().filter(|size| **size != [0; 4]) {
+                if input.0.len() < u32::from_be_bytes(size) as usize {
+                    writeln!(text, "cut {} bytes", input.0.len())?;
+                    break;
+                }
                 record(&mut input, &mut text)?;
             }
         }
@@ -53,7 +57,13 @@ pub(crate) fn text(kind: Kind, bytes: &[u8]) -> Result<String> {
 
 fn record(input: &mut Input<'_>, text: &mut String) -> Result<()> {
     let start = input.0;
-    let (size, magic, crc) = (input.int()? as usize, input.int()?, input.int()?);
+    let (size, magic) = (input.int()? as usize, input.int()?);
+    if magic == 0xcbd4_3194 {
+        input.take(size - 8)?;
+        writeln!(text, "blank size {size}")?;
+        return Ok(());
+    }
+    let crc = input.int()?;
     let (queue, flag) = (input.int()?, input.int()? as i32);
     let (queue_offset, offset) = (input.long()?, input.long()?);
     let system_flag = input.int()?;
