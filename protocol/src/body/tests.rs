@@ -9,10 +9,7 @@ use serde::de::DeserializeOwned;
 use super::*;
 use crate::json::{Dialect, read, write};
 
-<<<<<<< HEAD
 mod classes;
-=======
->>>>>>> nameserver
 mod random;
 mod tree;
 
