@@ -63,6 +63,9 @@ impl Default for Standalone {
 /// How to start a nameserver.
 #[derive(Debug, Args)]
 pub struct Role {
+    /// Where its few files are kept.
+    #[arg(short, long, default_value = "./data/nameserver")]
+    pub data: PathBuf,
     /// A stock namesrv.conf.
     #[arg(short, long)]
     pub config: Option<PathBuf>,

@@ -1,11 +1,14 @@
 //! Starting the roles: configuration from files and flags, then the process until it is told to stop.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use broker::config::Config;
-use remoting::process;
-use tracing::info;
+use remoting::{clock, process};
+use tracing::{info, warn};
 
 use crate::{BrokerRole, Role, Standalone};
 
@@ -22,22 +25,56 @@ pub fn run(role: impl Future<Output = Result<()>>) -> Result<()> {
 
 /// Everything there is, in one process.
 pub async fn standalone(args: Standalone) -> Result<()> {
+    let started = clock::instant();
     let shutdown = process::shutdown_on_signal()?;
+    let config = nameserver::config::Config::new(&args.data.join("nameserver"));
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, args.nameserver_port));
+    let map = nameserver::start(config, listen, shutdown.clone()).await?;
+
     let mut given = file_pairs(args.config.as_deref())?;
-    given.push(("storePathRootDir".to_owned(), args.data.display().to_string()));
-    given.push(("namesrvAddr".to_owned(), format!("127.0.0.1:{}", args.nameserver_port)));
+    if !given.iter().any(|(key, _)| key == "storePathRootDir") {
+        let store = args.data.join("store");
+        given.push(("storePathRootDir".to_owned(), store.display().to_string()));
+    }
+    given.push(("namesrvAddr".to_owned(), map.address.to_string()));
     if let Some(port) = args.broker_port {
         given.push(("listenPort".to_owned(), port.to_string()));
     }
     given.extend(flag_pairs(&args.settings)?);
-    let running = broker::process::start(Config::new(given)?, shutdown).await?;
-    info!(address = %running.address, store = %args.data.display(), "broker ready");
-    running.finished().await
+    let config = Config::new(given)?;
+    let store = config.store_root.clone();
+    let work = broker::process::start(config, shutdown).await?;
+    greet(map.address, work.address, &store, started.elapsed());
+    work.finished().await?;
+    map.stopped().await
+}
+
+/// What a newcomer wants to know: where everything is, and what to type next.
+#[expect(clippy::print_stdout, reason = "this is what the command says")]
+fn greet(map: SocketAddr, work: SocketAddr, store: &Path, took: Duration) {
+    println!("ferromq is ready after {} ms", took.as_millis());
+    println!("  nameserver  {map}");
+    println!("  broker      {work}");
+    println!("  store       {}", store.display());
+    println!("Try:");
+    println!("  ferromq bench send --namesrv {map} --topic demo --count 100000");
+    println!("  mqadmin clusterList -n {map}");
+    println!("  mqadmin topicStatus -n {map} -t demo");
 }
 
 /// A nameserver.
-pub async fn nameserver(_args: Role) -> Result<()> {
-    bail!("later")
+pub async fn nameserver(args: Role) -> Result<()> {
+    let shutdown = process::shutdown_on_signal()?;
+    let home = args.data;
+    let mut pairs: BTreeMap<String, String> = file_pairs(args.config.as_deref())?.into_iter().collect();
+    pairs.extend(flag_pairs(&args.settings)?);
+    let text = protocol::java_properties::write(pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    let (config, without_effect) = nameserver::config::Config::read(&text, &home)?;
+    if !without_effect.is_empty() {
+        warn!(keys = without_effect.join(" "), "keys that only tune a JVM have no effect");
+    }
+    let listen = config.listen;
+    nameserver::start(config, listen, shutdown).await?.stopped().await
 }
 
 /// A broker.
