@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+mod compare;
 mod disk;
 mod e2e;
 mod figures;
@@ -30,6 +31,8 @@ enum Workload {
     E2e(e2e::Args),
     /// Append and fdatasync in a bare loop, without a server
     Disk(disk::Args),
+    /// Measure FerroMQ and the stock server in turns and print the ratios
+    Compare(compare::Args),
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -38,5 +41,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Workload::Pull(args) => pull::run(&args)?.print(args.target.json),
         Workload::E2e(args) => e2e::run(&args)?.print(args.target.json),
         Workload::Disk(args) => disk::run(&args)?.print(args.json),
+        Workload::Compare(args) => compare::run(&args),
     }
 }

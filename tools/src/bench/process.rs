@@ -37,6 +37,23 @@ pub(super) fn own() -> Result<Use> {
     of(std::process::id())
 }
 
+/// The seconds all cores together have been busy since the machine started.
+pub(super) fn machine_busy_seconds() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/stat").context("the machine cannot be watched")?;
+    let all = stat.lines().next().unwrap_or_default();
+    let ticks: Vec<u64> =
+        all.split_ascii_whitespace().skip(1).filter_map(|ticks| ticks.parse().ok()).collect();
+    // user nice system idle iowait irq softirq steal; the rest is counted in user already.
+    let busy: u64 = ticks
+        .iter()
+        .take(8)
+        .enumerate()
+        .filter(|(at, _)| !matches!(at, 3 | 4))
+        .map(|(_, t)| t)
+        .sum();
+    Ok(busy as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
 fn read(pid: u32, file: &str) -> Result<String> {
     fs::read_to_string(format!("/proc/{pid}/{file}"))
         .with_context(|| format!("process {pid} cannot be watched"))

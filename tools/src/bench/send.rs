@@ -70,6 +70,15 @@ pub(crate) struct Load {
 }
 
 pub(super) fn run(args: &Args) -> Result<Figures> {
+    run_queues(args, args.load.queues)
+}
+
+/// As [`run`], to the first queue of each topic only.
+pub(super) fn run_first_queues(args: &Args) -> Result<Figures> {
+    run_queues(args, 1)
+}
+
+fn run_queues(args: &Args, queues_used: i32) -> Result<Figures> {
     let load = &args.load;
     ensure!(load.connections > 0 && load.batch > 0 && load.topics > 0, "there is nothing to send");
     ensure!((1..=DEPTH_MAX).contains(&load.depth), "depth is 1 to {DEPTH_MAX}");
@@ -78,7 +87,7 @@ pub(super) fn run(args: &Args) -> Result<Figures> {
     let topics = target::topic_names(&load.topic, load.topics);
     target::create_topics(&mut Wire::connect(&address)?, &topics, load.queues)?;
     poll::wake_punctually()?;
-    Generator::new(args, &address, &topics)?.run(args)
+    Generator::new(args, &address, &topics, queues_used)?.run(args)
 }
 
 struct Generator {
@@ -133,7 +142,7 @@ impl Tally {
 }
 
 impl Generator {
-    fn new(args: &Args, address: &str, topics: &[String]) -> Result<Self> {
+    fn new(args: &Args, address: &str, topics: &[String], queues: i32) -> Result<Self> {
         let load = &args.load;
         let epoch = clock::now_ms() as u64 / 1000;
         // As Java's ids begin: the address and the process; then what makes a run unique.
@@ -143,7 +152,7 @@ impl Generator {
         let encoding = args.target.header.into();
         let mut templates = Vec::new();
         for topic in topics {
-            for queue_id in 0..load.queues {
+            for queue_id in 0..queues {
                 templates.push(Template::new(topic, queue_id, encoding, &body, &id_prefix));
             }
         }
