@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+mod bench;
 mod roles;
 
 #[global_allocator]
@@ -26,6 +27,8 @@ enum Command {
     Nameserver(Role),
     /// The store and what clients ask of it.
     Broker(BrokerRole),
+    /// Measure a server.
+    Bench(bench::Args),
 }
 
 /// How to start everything in one process.
@@ -94,6 +97,7 @@ fn main() -> ExitCode {
         Command::Standalone(args) => roles::run(roles::standalone(args)),
         Command::Nameserver(args) => roles::run(roles::nameserver(args)),
         Command::Broker(args) => roles::run(roles::broker(args)),
+        Command::Bench(args) => bench::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

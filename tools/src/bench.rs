@@ -1,0 +1,46 @@
+//! `ferromq bench`: loads a server over plain RocketMQ remoting, ours and the stock one alike.
+
+use anyhow::Result;
+
+mod compare;
+mod disk;
+mod e2e;
+mod figures;
+mod poll;
+mod process;
+mod pull;
+mod record;
+mod send;
+mod target;
+mod template;
+mod wire;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    workload: Workload,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Workload {
+    /// Produce, in closed loops or at a fixed rate
+    Send(send::Args),
+    /// Read what there is, from the first message to the last
+    Pull(pull::Args),
+    /// Time messages from send to receipt by a long-polling consumer
+    E2e(e2e::Args),
+    /// Append and fdatasync in a bare loop, without a server
+    Disk(disk::Args),
+    /// Measure FerroMQ and the stock server in turns and print the ratios
+    Compare(compare::Args),
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    match args.workload {
+        Workload::Send(args) => send::run(&args)?.print(args.target.json),
+        Workload::Pull(args) => pull::run(&args)?.print(args.target.json),
+        Workload::E2e(args) => e2e::run(&args)?.print(args.target.json),
+        Workload::Disk(args) => disk::run(&args)?.print(args.json),
+        Workload::Compare(args) => compare::run(&args),
+    }
+}
