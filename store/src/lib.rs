@@ -42,6 +42,8 @@ pub use queue::{QueueRef, UNIT, Unit};
 pub use read::{Access, All, Entry, Filter, Limits, Read, ReadError, Status};
 pub use retention::{Cleaned, Cleaning};
 pub use stock::Checkpoint;
+pub use stock::index::{StockIndex, StockKey};
+pub use stock::queues::{Comparison, Difference, UNITS_PER_FILE, each_unit, stock_queues};
 pub use times::Boundary;
 
 use append::Log;
@@ -280,6 +282,10 @@ impl Core {
         let from = covered.map_or(min, |covered| covered.position.max(min));
         self.covered.store(covered.map_or(0, |covered| covered.position), Ordering::Release);
         let walked = self.replay(from)?;
+        if covered.is_none() {
+            let root = &self.config.root;
+            self.import_stock_ends().map_err(OpenError::io("read the consume queues in", root))?;
+        }
         let last = self.cut(walked.end)?;
         let before = covered.map_or(0, |covered| covered.store_timestamp);
         let log = self.log.get_mut();
