@@ -10,7 +10,6 @@ use protocol::record::{BLANK_BYTES, blank};
 use rustix::io::Errno;
 
 use crate::batch::Batch;
-use crate::config::Flush;
 use crate::error::AppendError;
 use crate::keys::KeyItem;
 use crate::queue::{QueueRef, State, Unit};
@@ -42,7 +41,10 @@ impl Store {
     ///
     /// What was appended can be read at once; it is safe from a loss of power when [`Store::durable`] says so.
     pub fn append(&self, batch: &mut Batch, now_ms: i64) -> Result<Appended, AppendError> {
+        let clock = &self.core.config.clock;
+        let started = clock.ticks_ns();
         let appended = self.core.append(&mut self.core.log.lock(), batch, now_ms)?;
+        self.core.append_ns.record(clock.ticks_ns().saturating_sub(started));
         self.core.durable.appended_more(appended.end);
         Ok(appended)
     }
@@ -134,6 +136,7 @@ impl Core {
 
     fn enter_queues(&self, batch: &Batch, store_timestamp: i64) {
         let mut held: Option<(QueueRef, MutexGuard<'_, State>)> = None;
+        let mut entered = 0;
         for item in batch.items.iter().filter(|item| item.offsets > 0) {
             let queue = self.queues.queue(item.queue);
             if held.as_ref().is_none_or(|(held, _)| *held != item.queue) {
@@ -150,8 +153,10 @@ impl Core {
             for _ in 0..item.offsets {
                 state.push(unit);
             }
+            entered += usize::from(item.offsets);
             queue.max.store(item.queue_offset + i64::from(item.offsets), Ordering::Release);
         }
+        self.tails.add(entered);
     }
 
     fn enter_keys(&self, batch: &Batch, store_timestamp: i64) {
@@ -188,9 +193,5 @@ impl Core {
             return self.watch.mark_full();
         }
         AppendError::Write(Arc::new(error))
-    }
-
-    pub(crate) fn is_sync(&self) -> bool {
-        self.config.flush == Flush::Sync
     }
 }

@@ -121,7 +121,7 @@ impl Durable {
     }
 
     fn settle(&self, position: u64) {
-        self.position.store(position, Ordering::Release);
+        self.position.fetch_max(position, Ordering::AcqRel);
         let done = {
             let mut waiters = self.waiters.lock();
             let later = waiters.by_position.split_off(&(position + 1, 0));

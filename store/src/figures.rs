@@ -2,6 +2,65 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::Store;
+use crate::config::Room;
+
+/// The state of a store at one moment.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    pub min_position: u64,
+    pub appended_position: u64,
+    pub durable_position: u64,
+    /// A restart after a crash walks the log from here.
+    pub checkpoint_position: u64,
+    /// Messages appended since the store was opened.
+    pub messages: u64,
+    pub store_timestamp: i64,
+    pub queues: u32,
+    pub queue_tail_bytes: usize,
+    pub queue_file_bytes: u64,
+    pub keys_in_memory: usize,
+    pub key_runs: usize,
+    pub segments: usize,
+    pub segment_bytes: u64,
+    /// Room on the disk of the log, when it was last looked at.
+    pub room: Option<Room>,
+    pub disk_full: bool,
+    /// From asking for the log to having written a group.
+    pub appends: Durations,
+    pub flushes: Durations,
+}
+
+impl Store {
+    pub fn figures(&self) -> Figures {
+        let core = &self.core;
+        let (messages, store_timestamp) = {
+            let log = core.log.lock();
+            (log.messages, log.store_timestamp)
+        };
+        let segments = core.segments.all();
+        Figures {
+            min_position: self.min_position(),
+            appended_position: self.appended_position(),
+            durable_position: self.durable_position(),
+            checkpoint_position: core.covered.load(Ordering::Acquire),
+            messages,
+            store_timestamp,
+            queues: core.queues.len(),
+            queue_tail_bytes: core.tails.bytes(),
+            queue_file_bytes: core.files.disk_bytes(),
+            keys_in_memory: core.keys.buffer.lock().len(),
+            key_runs: core.keys.runs.read().len(),
+            segments: segments.len(),
+            segment_bytes: segments.iter().map(|segment| segment.bytes).sum(),
+            room: core.watch.room(),
+            disk_full: core.watch.full().is_some(),
+            appends: core.append_ns.snapshot(),
+            flushes: core.durable.flush_ns.snapshot(),
+        }
+    }
+}
+
 /// Counts durations in buckets of powers of two; cheap enough for every append.
 #[derive(Debug)]
 pub(crate) struct Histogram {

@@ -2,25 +2,33 @@
 
 mod append;
 mod batch;
+mod checkpoint;
 mod config;
 mod deletion;
 mod durable;
 mod error;
 mod figures;
 mod keys;
+mod load;
+mod maintenance;
 mod queue;
 mod read;
 mod recovery;
+mod retention;
 mod segment;
+mod state;
 mod stock;
+mod times;
 mod watch;
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
+use tracing::info;
 
 pub use append::Appended;
 pub use batch::{Batch, NewMessage, Stored};
@@ -28,16 +36,22 @@ pub use config::{Clock, Config, Disk, Flush, Retention, Room, STOCK_DELAY_LEVELS
 pub use deletion::{DeleteError, SYSTEM_TOPIC};
 pub use durable::WaitDurable;
 pub use error::{AppendError, FlushError, OpenError, PushError, TooManyQueues};
-pub use figures::Durations;
+pub use figures::{Durations, Figures};
+pub use keys::KeyQuery;
 pub use queue::{QueueRef, UNIT, Unit};
 pub use read::{Access, All, Entry, Filter, Limits, Read, ReadError, Status};
+pub use retention::{Cleaned, Cleaning};
 pub use stock::Checkpoint;
+pub use stock::index::{StockIndex, StockKey};
+pub use stock::queues::{Comparison, Difference, UNITS_PER_FILE, each_unit, stock_queues};
+pub use times::Boundary;
 
 use append::Log;
 use durable::Durable;
 use queue::files::Files;
 use segment::allocator::Allocator;
 use segment::{Segment, Segments};
+use state::StateFile;
 use watch::Watch;
 
 /// An open store. Dropping it without [`Store::close`] leaves the directory as a crash would.
@@ -61,7 +75,14 @@ pub(crate) struct Core {
     /// Queues with something the state file does not know of.
     pub(crate) dirty: Mutex<Vec<QueueRef>>,
     pub(crate) durable: Durable,
+    pub(crate) tails: queue::Tails,
+    /// Everything before this position is in the state file.
+    pub(crate) covered: AtomicU64,
+    pub(crate) state: Mutex<StateFile>,
+    pub(crate) retention: Mutex<Retention>,
     pub(crate) watch: Watch,
+    pub(crate) sleep: maintenance::Sleep,
+    pub(crate) append_ns: figures::Histogram,
     pub(crate) abort: stock::Abort,
     /// End of the log when the store was opened; what lies before may not be in memory.
     pub(crate) opened_at: u64,
@@ -82,6 +103,9 @@ impl Store {
         };
         spawn("store-flusher", Core::run_flusher)?;
         spawn("store-allocator", |core| core.allocator.run())?;
+        if core.config.maintenance {
+            spawn("store-keeper", Core::run_maintenance)?;
+        }
         Ok(Arc::new(Store { core, threads: Mutex::new(threads) }))
     }
 
@@ -156,12 +180,24 @@ impl Store {
         if !flushed {
             return Err(io::Error::other("the log could not be made durable"));
         }
+        self.core.checkpoint()?;
         self.core.abort.remove()
+    }
+
+    /// Writes down what is derived from the durable part of the log. Happens by itself with `maintenance`.
+    pub fn checkpoint(&self) -> io::Result<()> {
+        self.core.checkpoint()
+    }
+
+    /// Looks at the disk now. Happens by itself with `maintenance`.
+    pub fn observe_disk(&self) -> Option<Room> {
+        self.core.watch.observe(&self.core.retention.lock())
     }
 
     fn stop_threads(&self) {
         self.core.durable.stop();
         self.core.allocator.stop();
+        self.core.sleep.stop();
         for thread in self.threads.lock().drain(..) {
             // A thread that panicked has said so itself.
             let _ = thread.join();
@@ -190,8 +226,10 @@ impl Core {
                 made.map_err(OpenError::io("create a log file in", &config.commit_log))?,
             )]);
         }
-        let units = config.root.join("ferromq").join("queues");
-        let files = Files::open(units.clone()).map_err(OpenError::io("open", units))?;
+        let ours = config.root.join("ferromq");
+        let files = Files::open(ours.join("queues")).map_err(OpenError::io("open", &ours))?;
+        let keys = keys::Keys::open(ours.join("keys")).map_err(OpenError::io("open", &ours))?;
+        let state = StateFile::find(ours.clone()).map_err(OpenError::io("open", &ours))?;
         let log = Log {
             segment: list[0].clone(),
             position: list[0].base,
@@ -205,7 +243,13 @@ impl Core {
             group_bytes_max: config.group_bytes_max.min(segment_room - 8),
             queues: queue::Table::new(config.queues_max),
             files,
-            keys: keys::Keys::default(),
+            keys,
+            tails: queue::Tails::default(),
+            covered: AtomicU64::new(0),
+            state: Mutex::new(state),
+            retention: Mutex::new(config.retention.clone()),
+            sleep: maintenance::Sleep::default(),
+            append_ns: figures::Histogram::default(),
             allocator: Allocator::new(config.commit_log.clone(), config.segment_bytes),
             segments: Segments::new(config.commit_log.clone(), list),
             log: Mutex::new(log),
@@ -224,18 +268,38 @@ impl Core {
     }
 
     fn recover(&mut self) -> Result<(), OpenError> {
-        let walked = self.replay(self.segments.min_position())?;
+        let min = self.segments.min_position();
+        let covered = {
+            let mut state = self.state.lock();
+            let loaded = self.load(&mut state).map_err(OpenError::io("read", state.path()))?;
+            let known_end = self.segments.end();
+            if let Some(covered) = loaded.filter(|covered| covered.position > known_end) {
+                let (end, durable) = (known_end, covered.position);
+                return Err(OpenError::LogTooShort { end, durable, state: state.path() });
+            }
+            loaded
+        };
+        let from = covered.map_or(min, |covered| covered.position.max(min));
+        self.covered.store(covered.map_or(0, |covered| covered.position), Ordering::Release);
+        let walked = self.replay(from)?;
+        if covered.is_none() {
+            let root = &self.config.root;
+            self.import_stock_ends().map_err(OpenError::io("read the consume queues in", root))?;
+        }
         let last = self.cut(walked.end)?;
+        let before = covered.map_or(0, |covered| covered.store_timestamp);
         let log = self.log.get_mut();
         log.segment = last;
         log.position = walked.end;
-        log.store_timestamp = walked.store_timestamp;
+        log.store_timestamp = walked.store_timestamp.max(before);
         // Everything that was found is on disk before the first append builds on it.
-        self.durable = Durable::new(self.config.flush, walked.end);
-        for segment in self.segments.all().iter().rev().take(2) {
+        for segment in self.segments.overlapping(from, walked.end.max(from + 1)) {
             segment.file.sync_data().map_err(OpenError::io("sync", &segment.path))?;
         }
+        self.durable = Durable::new(self.config.flush, walked.end);
         self.opened_at = walked.end;
+        let clean = !self.abort.exists();
+        info!(from, end = walked.end, messages = walked.messages, clean, "opened the log");
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ pub(crate) mod files;
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use protocol::record::{JavaHash, key_prefix};
@@ -64,7 +64,9 @@ impl Unit {
 }
 
 /// The whole units in some bytes.
-pub fn units(bytes: &[u8]) -> impl DoubleEndedIterator<Item = Unit> + ExactSizeIterator + '_ {
+pub(crate) fn units(
+    bytes: &[u8],
+) -> impl DoubleEndedIterator<Item = Unit> + ExactSizeIterator + '_ {
     bytes.as_chunks::<UNIT>().0.iter().map(Unit::decode)
 }
 
@@ -88,23 +90,69 @@ pub(crate) struct Queue {
     pub(crate) state: Mutex<State>,
 }
 
+/// The file id of a queue the state file does not know.
+pub(crate) const UNKNOWN: u32 = u32::MAX;
+
 /// The offsets run from `min` over the extents (in files) and the tail (in memory) to `max`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct State {
     pub(crate) min: i64,
+    /// The `min` the state file knows of.
+    pub(crate) saved_min: i64,
     /// Offset of the first unit of the tail.
     pub(crate) tail_base: i64,
     pub(crate) tail: Vec<u8>,
     pub(crate) extents: Vec<files::Extent>,
     /// Units before this offset are in the state file.
     pub(crate) saved: i64,
-    /// The state file knows the queue.
-    pub(crate) announced: bool,
+    /// The number of the queue in the state file.
+    pub(crate) file_id: u32,
+    /// Counts the times the queue began again.
+    pub(crate) life: u32,
     /// Log position of a deletion the state file does not know of.
     pub(crate) reset_at: Option<u64>,
 }
 
+impl Default for State {
+    fn default() -> Self {
+        State {
+            min: 0,
+            saved_min: 0,
+            tail_base: 0,
+            tail: Vec::new(),
+            extents: Vec::new(),
+            saved: 0,
+            file_id: UNKNOWN,
+            life: 0,
+            reset_at: None,
+        }
+    }
+}
+
 impl State {
+    /// Offset of the oldest unit that is kept.
+    pub(crate) fn first(&self) -> i64 {
+        self.extents.first().map_or(self.tail_base, |extent| extent.base)
+    }
+
+    /// There is something the state file does not know.
+    pub(crate) fn has_unsaved(&self) -> bool {
+        self.reset_at.is_some() || self.saved < self.end() || self.saved_min < self.min
+    }
+
+    /// The front of the tail is in a file now; returns how many units left the tail.
+    pub(crate) fn seal(&mut self, extent: files::Extent) -> usize {
+        let covered = usize::try_from(extent.end() - self.tail_base).unwrap_or(0);
+        let count = covered.min(self.tail.len() / UNIT);
+        self.tail.drain(..count * UNIT);
+        if self.tail.capacity() > 4096 && self.tail.len() < self.tail.capacity() / 4 {
+            self.tail.shrink_to(self.tail.len() * 2);
+        }
+        self.tail_base = extent.end();
+        self.extents.push(extent);
+        count
+    }
+
     pub(crate) fn end(&self) -> i64 {
         self.tail_base + (self.tail.len() / UNIT) as i64
     }
@@ -119,6 +167,24 @@ impl State {
         let from = skip.saturating_mul(UNIT).min(self.tail.len());
         let to = from.saturating_add(count.saturating_mul(UNIT)).min(self.tail.len());
         &self.tail[from..to]
+    }
+}
+
+/// Memory taken by all tails.
+#[derive(Debug, Default)]
+pub(crate) struct Tails(AtomicUsize);
+
+impl Tails {
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed) * UNIT
+    }
+
+    pub(crate) fn add(&self, units: usize) {
+        self.0.fetch_add(units, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sub(&self, units: usize) {
+        self.0.fetch_sub(units, Ordering::Relaxed);
     }
 }
 

@@ -72,7 +72,9 @@ impl Core {
                 buffer.resize(buffer.len().max(chunk), 0);
                 let bytes = &mut buffer[..chunk];
                 segment.read(walked.end, bytes).map_err(OpenError::io("read", &segment.path))?;
-                match replay.chunk(bytes, left, &mut walked)? {
+                let next = replay.chunk(bytes, left, &mut walked)?;
+                self.checkpoint_while_replaying(&walked)?;
+                match next {
                     Next::More { need } => ask = need.max(CHUNK_BYTES),
                     Next::Blank => break,
                     Next::Torn(error) => {
@@ -85,6 +87,20 @@ impl Core {
             walked.end = segment.end();
         }
         Ok(walked)
+    }
+
+    /// A long walk is not made twice, nor does it hold everything it finds in memory.
+    fn checkpoint_while_replaying(&self, walked: &Walked) -> Result<(), OpenError> {
+        let full = self.tails.bytes() > self.config.queue_tail_bytes_max
+            || self.keys.buffer.lock().len() > self.config.key_items_max;
+        if !full {
+            return Ok(());
+        }
+        for segment in self.segments.overlapping(0, walked.end).iter().rev().take(2) {
+            segment.file.sync_data().map_err(OpenError::io("sync", &segment.path))?;
+        }
+        self.checkpoint_at(&mut self.state.lock(), walked.end, walked.store_timestamp)
+            .map_err(OpenError::io("write the state of the store to", &self.config.root))
     }
 
     /// Makes sure that nothing follows the end of the log that a later start could take for messages.
@@ -231,6 +247,7 @@ impl Replay<'_> {
             warn!(queue_offset, next, position = unit.position, "a queue offset was used twice");
             return;
         }
+        let mut pushed = usize::from(offsets);
         let gap = queue_offset - state.end();
         if gap > 0 {
             let empty = state.tail.is_empty() && state.extents.is_empty();
@@ -238,10 +255,12 @@ impl Replay<'_> {
                 self.core.start_queue_at(&mut state, queue_offset);
             } else {
                 (0..gap).for_each(|_| state.push(Unit::HOLE));
+                pushed += usize::try_from(gap).expect("at most HOLES_MAX");
             }
         }
         (0..offsets).for_each(|_| state.push(unit));
         let end = state.end();
+        self.core.tails.add(pushed);
         drop(state);
         queue.next.store(end, Ordering::Relaxed);
         queue.max.store(end, Ordering::Release);
@@ -255,6 +274,8 @@ impl Core {
         for extent in state.extents.drain(..) {
             self.files.release(&extent);
         }
+        self.tails.sub(state.tail.len() / UNIT);
+        state.life += 1;
         state.tail.clear();
         state.tail_base = offset;
         state.min = offset;

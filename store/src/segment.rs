@@ -169,6 +169,11 @@ impl Segments {
         self.list.write().push_back(segment);
     }
 
+    /// Position behind the last byte there is a file for.
+    pub(crate) fn end(&self) -> u64 {
+        self.list.read().back().map_or(0, |segment| segment.end())
+    }
+
     pub(crate) fn pop_back(&self) -> Option<Arc<Segment>> {
         self.list.write().pop_back()
     }

@@ -1,5 +1,8 @@
 //! The small files a stock broker keeps in the root of its store: `lock`, `abort`, `checkpoint`.
 
+pub(crate) mod index;
+pub(crate) mod queues;
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;

@@ -14,22 +14,22 @@ use bytes::Bytes;
 use protocol::record::Record;
 use store::{Access, All, Appended, Batch, Clock, Config, Limits, NewMessage, Read, Status, Store};
 
-pub const NOW: i64 = 1_700_000_000_000;
+pub(crate) const NOW: i64 = 1_700_000_000_000;
 
 /// A clock that stands still until it is set.
 #[derive(Clone, Debug)]
-pub struct Hands(pub Arc<AtomicI64>);
+pub(crate) struct Hands(pub(crate) Arc<AtomicI64>);
 
 impl Hands {
-    pub fn new() -> Hands {
+    pub(crate) fn new() -> Hands {
         Hands(Arc::new(AtomicI64::new(NOW)))
     }
 
-    pub fn set(&self, now_ms: i64) {
+    pub(crate) fn set(&self, now_ms: i64) {
         self.0.store(now_ms, Ordering::SeqCst);
     }
 
-    pub fn clock(&self) -> Clock {
+    pub(crate) fn clock(&self) -> Clock {
         let (now, ticks) = (self.0.clone(), AtomicU64::new(0));
         Clock::new(
             move || now.load(Ordering::SeqCst),
@@ -39,7 +39,7 @@ impl Hands {
 }
 
 /// Small files, no background work.
-pub fn config(root: &Path) -> Config {
+pub(crate) fn config(root: &Path) -> Config {
     Config {
         segment_bytes: 64 * 1024,
         maintenance: false,
@@ -47,11 +47,11 @@ pub fn config(root: &Path) -> Config {
     }
 }
 
-pub fn open(root: &Path) -> Arc<Store> {
+pub(crate) fn open(root: &Path) -> Arc<Store> {
     Store::open(config(root)).unwrap()
 }
 
-pub fn message<'a>(body: &'a [u8], properties: &'a [&'a [u8]]) -> NewMessage<'a> {
+pub(crate) fn message<'a>(body: &'a [u8], properties: &'a [&'a [u8]]) -> NewMessage<'a> {
     NewMessage {
         flag: 0,
         sys_flag: 0,
@@ -65,7 +65,7 @@ pub fn message<'a>(body: &'a [u8], properties: &'a [&'a [u8]]) -> NewMessage<'a>
     }
 }
 
-pub fn send_at(
+pub(crate) fn send_at(
     store: &Store,
     topic: &str,
     queue_id: i32,
@@ -80,19 +80,19 @@ pub fn send_at(
     (offset, appended)
 }
 
-pub fn send(store: &Store, topic: &str, queue_id: i32, body: &[u8]) -> i64 {
+pub(crate) fn send(store: &Store, topic: &str, queue_id: i32, body: &[u8]) -> i64 {
     send_at(store, topic, queue_id, body, NOW).0
 }
 
-pub const PLENTY: Limits = Limits { messages: 1_000_000, bytes: 1 << 30, scan: 1_000_000 };
+pub(crate) const PLENTY: Limits = Limits { messages: 1_000_000, bytes: 1 << 30, scan: 1_000_000 };
 
-pub fn read(store: &Store, topic: &str, queue_id: i32, offset: i64) -> Read {
+pub(crate) fn read(store: &Store, topic: &str, queue_id: i32, offset: i64) -> Read {
     let queue = store.queue(topic, queue_id).unwrap();
     store.read(queue, offset, PLENTY, Access::Blocking, All).unwrap()
 }
 
 /// The bodies of a queue from an offset on, following `next_offset` to the end.
-pub fn bodies(store: &Store, topic: &str, queue_id: i32, from: i64) -> Vec<String> {
+pub(crate) fn bodies(store: &Store, topic: &str, queue_id: i32, from: i64) -> Vec<String> {
     let mut found = Vec::new();
     let mut offset = from;
     loop {
@@ -110,7 +110,7 @@ pub fn bodies(store: &Store, topic: &str, queue_id: i32, from: i64) -> Vec<Strin
     }
 }
 
-pub fn records(slices: &[Bytes]) -> Vec<(Record<'_>, usize)> {
+pub(crate) fn records(slices: &[Bytes]) -> Vec<(Record<'_>, usize)> {
     let mut found = Vec::new();
     for slice in slices {
         let mut rest = &slice[..];
@@ -133,7 +133,7 @@ impl Wake for Unpark {
 }
 
 /// Waits for a future on this thread.
-pub fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
@@ -143,4 +143,29 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
             Poll::Pending => std::thread::park(),
         }
     }
+}
+
+/// Everything the queues say: (topic, queue, min, max, units).
+pub(crate) fn queues(store: &Store) -> Vec<(String, i32, i64, i64, Vec<store::Unit>)> {
+    let mut all = Vec::new();
+    for topic in store.topics() {
+        for (queue_id, queue) in store.queues_of(&topic) {
+            let (min, max) = (store.min_offset(queue), store.max_offset(queue));
+            let (first, units) = store.units(queue, min, 10_000_000).unwrap();
+            assert_eq!(units.len() as i64, max - min, "{topic} {queue_id} from {first}");
+            if max > 0 {
+                all.push((topic.to_string(), queue_id, min, max, units));
+            }
+        }
+    }
+    all.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+    all
+}
+
+/// What is derived equals what the log alone says.
+pub(crate) fn assert_derived_from_log(root: &Path, config: impl Fn(&Path) -> Config) {
+    let kept = queues(&Store::open(config(root)).unwrap());
+    std::fs::remove_dir_all(root.join("ferromq")).unwrap();
+    let rebuilt = queues(&Store::open(config(root)).unwrap());
+    assert!(kept == rebuilt, "{} queues kept, {} rebuilt", kept.len(), rebuilt.len());
 }

@@ -1,0 +1,280 @@
+//! Stock consume queues: reading them, writing them byte for byte, and comparing ours with them.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::queue::{QueueRef, UNIT, Unit};
+use crate::segment::file_name;
+use crate::{Core, Store};
+
+/// Units in a stock file; the last file has its full size too, with zeros at the end.
+pub const UNITS_PER_FILE: i64 = 300_000;
+/// Differences told in full; the rest is only counted.
+const DIFFERENCES_MAX: usize = 100;
+/// Values up to this one are addresses in a `consumequeue_ext` file, in place of a tags code.
+const EXT_ADDRESS_MAX: i64 = i32::MIN as i64;
+
+/// A place where a stock queue and ours do not say the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    pub topic: String,
+    pub queue_id: i32,
+    pub offset: i64,
+    pub stock: Option<Unit>,
+    pub ours: Option<Unit>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Comparison {
+    pub queues: usize,
+    pub units: u64,
+    pub different: u64,
+    /// The first of them.
+    pub differences: Vec<Difference>,
+}
+
+impl Store {
+    /// Compares every consume queue a stock broker left under `root` with ours, unit by unit.
+    pub fn verify_against_stock_queues(&self, root: &Path) -> io::Result<Comparison> {
+        let mut comparison = Comparison::default();
+        for (topic, queue_id, dir) in stock_queues(root)? {
+            comparison.queues += 1;
+            self.compare(&topic, queue_id, &dir, &mut comparison)?;
+        }
+        Ok(comparison)
+    }
+
+    /// Writes all queues as stock would, into `dir/TOPIC/QUEUE/`. Returns how many there are.
+    pub fn export_queues(&self, dir: &Path) -> io::Result<usize> {
+        let mut count = 0;
+        for (queue_ref, queue) in self.core.queues.all() {
+            let topic = &self.core.queues.topic(queue).name;
+            if self.max_offset(queue_ref) == 0 {
+                continue;
+            }
+            if !is_file_name(topic) {
+                let why = format!("the topic {topic:?} cannot be the name of a directory");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+            }
+            let dir = dir.join(&**topic).join(queue.queue_id.to_string());
+            std::fs::create_dir_all(&dir)?;
+            self.export_queue(queue_ref, &dir)?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn export_queue(&self, queue: QueueRef, dir: &Path) -> io::Result<()> {
+        let (min, max) = (self.min_offset(queue), self.max_offset(queue));
+        let mut at = min;
+        let mut file_base = (min.min(max - 1) / UNITS_PER_FILE) * UNITS_PER_FILE;
+        while file_base < max {
+            let path = dir.join(file_name(file_base.unsigned_abs() * UNIT as u64));
+            let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+            let file_end = file_base + UNITS_PER_FILE;
+            for _ in file_base..at.min(file_end) {
+                file.write_all(&Unit::HOLE.encode())?;
+            }
+            while at < file_end.min(max) {
+                let step = usize::try_from(file_end.min(max) - at).unwrap_or(usize::MAX);
+                let (first, units) = self.units(queue, at, step.min(4096))?;
+                if first != at || units.is_empty() {
+                    return Err(io::Error::other("the queue was deleted while it was exported"));
+                }
+                units.iter().try_for_each(|unit| file.write_all(&unit.encode()))?;
+                at += units.len() as i64;
+            }
+            let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+            file.set_len(UNITS_PER_FILE.unsigned_abs() * UNIT as u64)?;
+            file.sync_all()?;
+            file_base = file_end;
+        }
+        Ok(())
+    }
+
+    fn compare(
+        &self,
+        topic: &str,
+        queue_id: i32,
+        dir: &Path,
+        comparison: &mut Comparison,
+    ) -> io::Result<()> {
+        let queue = self.find_queue(topic, queue_id);
+        let min_position = self.min_position();
+        let mut next = queue.map_or(0, |queue| self.min_offset(queue));
+        let mut ahead: std::collections::VecDeque<Unit> = std::collections::VecDeque::new();
+        let mut differ = |offset, stock, ours| {
+            comparison.different += 1;
+            if comparison.differences.len() < DIFFERENCES_MAX {
+                let topic = topic.to_string();
+                comparison.differences.push(Difference { topic, queue_id, offset, stock, ours });
+            }
+        };
+        let mut units = 0;
+        each_unit(dir, |offset, stock| {
+            // Stock keeps units of messages that retention has deleted; we do not.
+            if stock.is_hole() || stock.position < min_position || offset < next {
+                return Ok(());
+            }
+            units += 1;
+            while next < offset && ahead.pop_front().is_some() {
+                next += 1;
+            }
+            if let Some(queue) = queue
+                && ahead.is_empty()
+            {
+                let (first, more) = self.units(queue, offset, 4096)?;
+                if first == offset {
+                    ahead = more.into();
+                }
+            }
+            next = offset + 1;
+            let ours = ahead.pop_front();
+            if ours.is_none_or(|ours| !same(&stock, &ours)) {
+                differ(offset, Some(stock), ours);
+            }
+            Ok(())
+        })?;
+        if let Some(queue) = queue
+            && self.max_offset(queue) > next
+        {
+            let (first, more) = self.units(queue, next, 1)?;
+            differ(first, None, more.first().copied());
+        }
+        comparison.units += units;
+        Ok(())
+    }
+}
+
+fn same(stock: &Unit, ours: &Unit) -> bool {
+    let tags = stock.tags_code <= EXT_ADDRESS_MAX || stock.tags_code == ours.tags_code;
+    tags && stock.position == ours.position && stock.size == ours.size
+}
+
+impl Core {
+    /// Stock queues whose messages have all expired still know their next offset; the log does not.
+    pub(crate) fn import_stock_ends(&self) -> io::Result<()> {
+        for (topic, queue_id, dir) in stock_queues(&self.config.root)? {
+            let Some(end) = stock_end(&dir)? else { continue };
+            let Ok(queue_ref) = self.queues.intern(&topic, queue_id) else { continue };
+            let queue = self.queues.queue(queue_ref);
+            let mut state = queue.state.lock();
+            if state.first() == state.end() && state.end() < end {
+                self.start_queue_at(&mut state, end);
+                drop(state);
+                queue.next.store(end, std::sync::atomic::Ordering::Relaxed);
+                queue.max.store(end, std::sync::atomic::Ordering::Release);
+                self.mark_dirty(queue_ref, queue);
+            }
+        }
+        Ok(())
+    }
+
+    /// A deleted topic must not come back from what a stock broker wrote about it.
+    pub(crate) fn remove_stock_queues(&self, topic: &str) -> io::Result<()> {
+        if !is_file_name(topic) {
+            return Ok(());
+        }
+        match std::fs::remove_dir_all(self.config.root.join("consumequeue").join(topic)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Topic names become directory names here and nowhere else.
+fn is_file_name(topic: &str) -> bool {
+    !topic.is_empty()
+        && topic.len() <= 255
+        && topic.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-%|".contains(&b))
+}
+
+/// Topic, queue number and directory of every stock consume queue.
+pub fn stock_queues(root: &Path) -> io::Result<Vec<(String, i32, PathBuf)>> {
+    let mut found = Vec::new();
+    let topics = match std::fs::read_dir(root.join("consumequeue")) {
+        Ok(topics) => topics,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(error),
+    };
+    for topic in topics {
+        let topic = topic?;
+        let Ok(name) = topic.file_name().into_string() else { continue };
+        if !topic.file_type()?.is_dir() {
+            continue;
+        }
+        for queue in std::fs::read_dir(topic.path())? {
+            let queue = queue?;
+            if let Some(queue_id) = queue.file_name().to_str().and_then(|id| id.parse().ok()) {
+                found.push((name.clone(), queue_id, queue.path()));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The files of a stock queue with the offset of their first unit.
+fn files(dir: &Path) -> io::Result<Vec<(i64, PathBuf)>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        let base: Option<i64> =
+            path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+        if let Some(base) = base {
+            files.push((base / UNIT as i64, path));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Every unit a stock broker wrote to a queue, in order, with its offset.
+pub fn each_unit(dir: &Path, mut each: impl FnMut(i64, Unit) -> io::Result<()>) -> io::Result<()> {
+    let mut buffer = vec![0; UNIT * 4096];
+    for (base, path) in files(dir)? {
+        let mut file = File::open(path)?;
+        let mut offset = base;
+        let mut filled = 0;
+        loop {
+            let count = file.read(&mut buffer[filled..])?;
+            filled += count;
+            let whole = filled / UNIT * UNIT;
+            for unit in crate::queue::units(&buffer[..whole]) {
+                if unit.size == 0 {
+                    return Ok(());
+                }
+                each(offset, unit)?;
+                offset += 1;
+            }
+            buffer.copy_within(whole..filled, 0);
+            filled -= whole;
+            if count == 0 {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The offset behind the last unit of a stock queue.
+fn stock_end(dir: &Path) -> io::Result<Option<i64>> {
+    let Some((base, path)) = files(dir)?.pop() else { return Ok(None) };
+    let file = File::open(path)?;
+    let count = file.metadata()?.len() / UNIT as u64;
+    // Units are written from the front, and what is not written is zero.
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let mut unit = [0; UNIT];
+        file.read_exact_at(&mut unit, middle * UNIT as u64)?;
+        if Unit::decode(&unit).size == 0 {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    Ok(i64::try_from(low).ok().map(|low| base + low))
+}
