@@ -51,9 +51,7 @@ pub fn serve(context: &Context<'_>, code: RequestCode, out: &mut Outbox) {
         Code::UpdateConsumerOffset => durably(context, out, offsets::requests::update),
         Code::GetMaxOffset => answer(context, out, offsets::requests::max),
         Code::GetMinOffset => answer(context, out, offsets::requests::min),
-        #[cfg(any())]
         Code::SearchOffsetByTimestamp => blocking(context, out, offsets::requests::search),
-        #[cfg(any())]
         Code::GetEarliestMsgStoretime => blocking(context, out, offsets::requests::earliest),
         Code::ConsumerSendMsgBack => retry::send_back(context, out),
 
@@ -67,7 +65,6 @@ pub fn serve(context: &Context<'_>, code: RequestCode, out: &mut Outbox) {
         Code::SendReplyMessage | Code::SendReplyMessageV2 => reply::send_reply(context, out),
 
         // Finding messages
-        #[cfg(any())]
         Code::QueryMessage => blocking(context, out, query::by_key),
         Code::ViewMessageById => blocking(context, out, query::by_position),
 

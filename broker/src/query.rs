@@ -5,7 +5,8 @@ use protocol::frame::Command;
 use protocol::header::Empty;
 use protocol::header::query::{QueryMessage, QueryMessageReply, ViewMessage};
 use protocol::reply::{Refusal, ReplyCode};
-use store::Access;
+use remoting::clock;
+use store::{Access, KeyQuery};
 
 use crate::dispatch::{Context, Outcome};
 use crate::offsets::requests::unreadable;
@@ -24,7 +25,6 @@ pub fn by_position(context: &Context<'_>) -> Outcome {
 }
 
 /// Code 12: the newest messages that carry a key, or the one with a unique key.
-#[cfg(any())]
 pub fn by_key(context: &Context<'_>) -> Outcome {
     let request: QueryMessage = context.header()?;
     let broker = context.broker;
@@ -33,19 +33,20 @@ pub fn by_key(context: &Context<'_>) -> Outcome {
     let wanted = if unique { query_max } else { request.max_num.clamp(1, 1024) };
     let found = broker
         .store
-        .query(
-            &request.topic,
-            &request.key,
-            request.begin_timestamp,
-            request.end_timestamp,
-            wanted as usize,
-        )
+        .query(&KeyQuery {
+            topic: &request.topic,
+            key: &request.key,
+            begin_ms: request.begin_timestamp,
+            end_ms: request.end_timestamp,
+            max: wanted as usize,
+            only_unique: unique,
+        })
         .map_err(unreadable)?;
     let mut reply = Command::reply(&QueryMessageReply {
-        index_last_update_timestamp: found.last_time,
-        index_last_update_phyoffset: found.last_position.cast_signed(),
+        index_last_update_timestamp: clock::now_ms(),
+        index_last_update_phyoffset: broker.store.appended_position().cast_signed(),
     });
-    if found.records.is_empty() {
+    if found.is_empty() {
         let remark = "can not find message, maybe time range not correct";
         let mut refusal = Command::refusal(Refusal::new(ReplyCode::QueryNotFound, remark));
         for (name, value) in reply.fields.iter() {
@@ -53,9 +54,9 @@ pub fn by_key(context: &Context<'_>) -> Outcome {
         }
         return Ok(refusal);
     }
-    let total = found.records.iter().map(|record| record.len()).sum();
+    let total = found.iter().map(|record| record.len()).sum();
     let mut body = Vec::with_capacity(total);
-    found.records.iter().for_each(|record| body.extend_from_slice(record));
+    found.iter().for_each(|record| body.extend_from_slice(record));
     reply.body = body.into();
     Ok(reply)
 }

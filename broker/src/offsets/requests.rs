@@ -9,7 +9,7 @@ use protocol::header::offset::{
 };
 use protocol::name;
 use protocol::reply::{Refusal, ReplyCode};
-use store::{Access, Limits, QueueRef, Status};
+use store::{Access, Boundary, Limits, QueueRef, Status};
 
 use crate::broker::Broker;
 use crate::dispatch::{Context, Outcome};
@@ -103,7 +103,6 @@ pub fn min(context: &Context<'_>) -> Outcome {
 }
 
 /// Code 29.
-#[cfg(any())]
 pub fn search(context: &Context<'_>) -> Outcome {
     let request: SearchOffset = context.header()?;
     let boundary = match request.boundary_type.as_deref() {
@@ -121,7 +120,6 @@ pub fn search(context: &Context<'_>) -> Outcome {
 }
 
 /// Code 32; −1 when the queue is empty.
-#[cfg(any())]
 pub fn earliest(context: &Context<'_>) -> Outcome {
     let request: GetEarliestMsgStoretime = context.header()?;
     let store = &context.broker.store;
