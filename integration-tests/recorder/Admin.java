@@ -166,7 +166,8 @@ public final class Admin {
         Wish.take("register_broker", 103, "order_topic", "a topic is created, and the nameserver has an ordered one", "link=namesrv", "by=rocketmq-broker 5.5.0");
         mqadmin("update_and_create_topic", 17, "", "updateTopic -n " + NS + " -b " + BROKER + " -t " + TOPIC + " -r 1 -w 1 -a +message.type=NORMAL");
         mqadmin("update_and_create_topic", 17, "bad_attribute", "updateTopic -n " + NS + " -b " + BROKER + " -t " + TOPIC + "2 -a +message.type=WRONG");
-        mqadmin("update_and_create_topic", 17, "perm", "updateTopicPerm -n " + NS + " -b " + BROKER + " -t " + TOPIC + " -p 6");
+        mqadmin("update_and_create_topic", 17, "perm", "updateTopicPerm -n " + NS + " -b " + BROKER + " -t " + TOPIC + " -p 4");
+        admin.createAndUpdateTopicConfig(BROKER, new TopicConfig(TOPIC, 1, 1, 6));
         Path topics = Path.of("topics.json");
         Files.writeString(topics, "[{\"topicName\":\"ListedOne\",\"readQueueNums\":1,\"writeQueueNums\":1,\"perm\":6},{\"topicName\":\"ListedTwo\",\"readQueueNums\":2,\"writeQueueNums\":2,\"perm\":6,\"order\":true}]");
         mqadmin("update_and_create_topic_list", 18, "", "updateTopicList -n " + NS + " -b " + BROKER + " -f topics.json");
@@ -177,7 +178,8 @@ public final class Admin {
         Path groups = Path.of("groups.json");
         Files.writeString(groups, "[{\"groupName\":\"ListedGroup\",\"retryMaxTimes\":5},{\"groupName\":\"ListedGroupTwo\",\"consumeMessageOrderly\":true}]");
         mqadmin("update_and_create_subscriptiongroup_list", 225, "", "updateSubGroupList -n " + NS + " -b " + BROKER + " -f groups.json");
-        call("get_subscriptiongroup_config", 352, "", "DefaultMQAdminExt.examineSubscriptionGroupConfig", () -> admin.examineSubscriptionGroupConfig(BROKER, GROUP));
+        call("get_subscriptiongroup_config", 352, "", "MQClientAPIImpl.getSubscriptionGroupConfig", () -> api.getSubscriptionGroupConfig(BROKER, GROUP, 5000));
+        call("get_subscriptiongroup_config", 352, "created", "MQClientAPIImpl.getSubscriptionGroupConfig", () -> api.getSubscriptionGroupConfig(BROKER, "AskedForFirst", 5000));
         call("update_and_get_group_forbidden", 353, "", "DefaultMQAdminExt.updateAndGetGroupReadForbidden", () -> admin.updateAndGetGroupReadForbidden(BROKER, GROUP, TOPIC, false));
         call("update_and_get_group_forbidden", 353, "get", "DefaultMQAdminExt.updateAndGetGroupReadForbidden", () -> admin.updateAndGetGroupReadForbidden(BROKER, GROUP, TOPIC, null));
         call("get_all_subscriptiongroup_config", 201, "", "DefaultMQAdminExt.getAllSubscriptionGroup", () -> admin.getAllSubscriptionGroup(BROKER, 5000));
