@@ -154,8 +154,6 @@ fn push(broker: &Broker, batch: &mut Batch, record: &Record<'_>) -> Result<(), R
         None if name::retry_group(topic).is_some() => broker.topic_or_create(topic, 1, 0)?,
         None => return Err(crate::broker::topic_missing(topic)),
     };
-    let mut kept = properties.to_vec();
-    properties::remove(&mut kept, property::DELAY_TIME_LEVEL);
     let message = NewMessage {
         flag: record.flag,
         sys_flag: record.sys_flag & !(sys_flag::BORN_HOST_V6 | sys_flag::STORE_HOST_V6),
@@ -165,7 +163,7 @@ fn push(broker: &Broker, batch: &mut Batch, record: &Record<'_>) -> Result<(), R
         reconsume_times: record.reconsume_times,
         prepared_transaction_offset: 0,
         body: record.body,
-        properties: &[&kept],
+        properties: &[properties],
     };
     let queue_id = if queue_id < topic.queue_count() { queue_id } else { 0 };
     let queue = topic.queue(&broker.store, queue_id)?;

@@ -82,13 +82,15 @@ fn give_back(context: &Context<'_>) -> Outcome {
     if !properties::contains(&properties, property::RETRY_TOPIC) {
         properties::set(&mut properties, property::RETRY_TOPIC, message.topic.as_bytes());
     }
-    properties::remove(&mut properties, property::DELAY_TIME_LEVEL);
     if !properties::contains(&properties, property::ORIGIN_MESSAGE_ID) {
         let id = id::encode_offset_id(message.store_host, message.physical_offset);
         properties::set(&mut properties, property::ORIGIN_MESSAGE_ID, id.as_bytes());
     }
     let back = properties::get_str(&properties, property::RETRY_TOPIC).map(str::to_owned);
-    if !dead {
+    if dead {
+        // The stock broker leaves this mark.
+        properties::set(&mut properties, property::DELAY_TIME_LEVEL, b"0");
+    } else {
         const FIRST_LEVEL: i32 = 3;
         let level = match request.delay_level {
             0 => FIRST_LEVEL + message.reconsume_times,

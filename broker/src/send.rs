@@ -279,8 +279,7 @@ impl Group {
         }
         check_size(broker, &topic.name, request.body.len())?;
         let shared = send.properties.unwrap_or_default().as_bytes();
-        let shared = without_foreign(shared);
-        let outer = Seen::look(&shared);
+        let outer = Seen::look(shared);
         if outer.delay_level > 0 || outer.transaction || outer.timer {
             return Err(illegal("a batch may be neither delayed nor transactional".to_owned()));
         }
@@ -309,8 +308,8 @@ impl Group {
                 properties::append(&mut added, property::UNIQ_KEY, key.as_bytes());
             }
             let inner = item.properties;
-            let parts =
-                [inner, separator(inner), &added, &shared, separator(&shared), &self.suffix.text];
+            // What the request itself carries belongs to the batch, not to its messages.
+            let parts = [inner, separator(inner), &added];
             let message = NewMessage {
                 flag: item.flag,
                 properties: &parts,

@@ -7,7 +7,6 @@ use protocol::header::offset::{
     GetMinOffset, GetMinOffsetReply, QueryConsumerOffset, QueryConsumerOffsetReply, SearchOffset,
     SearchOffsetReply, UpdateConsumerOffset,
 };
-use protocol::name;
 use protocol::reply::{Refusal, ReplyCode};
 use store::{Access, Boundary, Limits, QueueRef, Status};
 
@@ -66,8 +65,14 @@ pub fn update(context: &Context<'_>) -> Outcome {
     let request: UpdateConsumerOffset = context.header()?;
     let UpdateConsumerOffset { consumer_group: group, topic, queue_id, commit_offset } = request;
     let broker = context.broker;
-    name::check_group(&group).map_err(crate::broker::invalid)?;
-    broker.topic(&topic)?;
+    if broker.groups.get(&group).is_none() {
+        let remark = format!("Group {group} not exist!");
+        return Err(Refusal::new(ReplyCode::SubscriptionGroupNotExist, remark));
+    }
+    if broker.topics.get(&topic).is_none() {
+        let remark = format!("Topic {topic} not exist!");
+        return Err(Refusal::new(ReplyCode::TopicNotExist, remark));
+    }
     if queue_id < 0 {
         let remark = format!("QueueId is null, topic is {topic}");
         return Err(Refusal::new(ReplyCode::SystemError, remark));
