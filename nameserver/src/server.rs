@@ -81,7 +81,7 @@ async fn scan(nameserver: Arc<NameServer>, shutdown: Shutdown) {
             return;
         }
         let departures = nameserver.routes.write().expire(clock::now_ms());
-        nameserver.departed(departures, "it was silent for too long");
+        nameserver.lost(departures, "it was silent for too long");
     }
 }
 
@@ -99,12 +99,15 @@ impl NameServer {
 
     pub(crate) fn unregister(&self, broker: Leaving) {
         let departures = self.routes.write().leave([broker]);
-        self.departed(departures, "it unregistered");
+        for Departure { broker, notice } in departures {
+            info!(name = broker.name, address = broker.address, "a broker has unregistered");
+            self.notify(notice);
+        }
     }
 
     pub(crate) fn connection_closed(&self, connection: u64) {
         let departures = self.routes.write().connection_closed(connection);
-        self.departed(departures, "its connection closed");
+        self.lost(departures, "its connection closed");
     }
 
     /// Changes the configuration; the inner result is whether the change will survive a restart.
@@ -119,9 +122,9 @@ impl NameServer {
         Ok(durable::replace(&config.config_store_path, config.text().as_bytes()))
     }
 
-    fn departed(&self, departures: Vec<Departure>, why: &str) {
+    fn lost(&self, departures: Vec<Departure>, why: &str) {
         for Departure { broker, notice } in departures {
-            warn!(name = broker.name, address = broker.address, why, "a broker is gone");
+            warn!(name = broker.name, address = broker.address, why, "a broker is lost");
             self.notify(notice);
         }
     }
