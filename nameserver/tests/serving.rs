@@ -1,5 +1,7 @@
 //! A nameserver behind a real socket, asked over real connections.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;

@@ -100,7 +100,7 @@ fn without_a_master_only_the_lowest_replica_of_the_kind_that_can_stand_in_has_to
         (Registration { acting_master: Some(false), ..broker(1) }, one("1=a:1", 6)),
         (acting(1), one("1=a:1", 4)),
     ] {
-        assert_eq!(plain(&with(&[replica.clone()]), "T"), expected, "{replica:?}");
+        assert_eq!(plain(&with(std::slice::from_ref(&replica)), "T"), expected, "{replica:?}");
     }
     let mut table = with(&[acting(1)]);
     table.register(&Registration { topics: topics(&["T", "V"]), ..acting(2) }, false, T0).unwrap();
@@ -343,7 +343,7 @@ fn mappings_of_static_topics_are_shown_and_go_with_their_broker() {
     };
     let mut registration = broker(0);
     registration.mappings.insert("T".into(), mapping("a"));
-    let mut table = with(&[registration.clone()]);
+    let mut table = with(std::slice::from_ref(&registration));
     let mappings = |table: &Table| {
         table
             .route("T")
