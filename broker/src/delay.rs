@@ -25,6 +25,8 @@ use crate::send::not_pushed;
 
 /// Messages of one level delivered in one step.
 const STEP_MESSAGES: usize = 256;
+/// How long a message that just came may wait until its due time is looked at.
+const GATHER: Duration = Duration::from_millis(10);
 /// After a failure a level rests this long.
 const REST_MS: i64 = 1000;
 
@@ -52,7 +54,8 @@ pub async fn run(broker: Arc<Broker>) {
         };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = arrived => {}
+            // Messages that come close together are looked at together.
+            () = arrived => tokio::time::sleep(GATHER).await,
             () = broker.shutdown.cancelled() => return,
         }
     }

@@ -73,15 +73,40 @@ impl Journal {
         apply: impl FnOnce(),
     ) -> Result<u64, JournalError> {
         let mut writer = self.writer.lock();
-        let Writer { batch, text, since_snapshot } = &mut *writer;
+        let end = self.append(&mut writer, store, events, now_ms)?;
+        apply();
+        Ok(end)
+    }
+
+    /// Appends what `events` gives while nobody else can write; for changes that are in the tables already.
+    pub fn catch_up(
+        &self,
+        store: &Store,
+        now_ms: i64,
+        events: impl FnOnce() -> Vec<Event>,
+    ) -> Result<(), JournalError> {
+        let mut writer = self.writer.lock();
+        let events = events();
+        if !events.is_empty() {
+            self.append(&mut writer, store, &events, now_ms)?;
+        }
+        Ok(())
+    }
+
+    fn append(
+        &self,
+        writer: &mut Writer,
+        store: &Store,
+        events: &[Event],
+        now_ms: i64,
+    ) -> Result<u64, JournalError> {
+        let Writer { batch, text, since_snapshot } = writer;
         text.clear();
         events.iter().for_each(|event| event.write(text));
         *since_snapshot += text.len();
         batch.clear();
         self.push(store, batch, "event", text, now_ms)?;
-        let end = store.append(batch, now_ms)?.end;
-        apply();
-        Ok(end)
+        Ok(store.append(batch, now_ms)?.end)
     }
 
     /// Whether enough was written since the last snapshot for another one.

@@ -90,6 +90,10 @@ impl Offsets {
         match event {
             Event::Offset { group, topic, queue_id, offset } => {
                 table.set(group, topic, *queue_id, *offset);
+                // It is newer than what a pull left to be written.
+                if !table.unwritten.is_empty() {
+                    table.unwritten.remove(&(group.clone(), topic.clone(), *queue_id));
+                }
             }
             Event::OffsetsRemoved { group, topic } => {
                 let of = |key: &(String, String, i32)| {
@@ -207,6 +211,15 @@ mod tests {
         assert_eq!(offsets.take_unwritten(), [offset(0, 6)]);
         offsets.commit_with_pull("g", "t", 0, 6);
         assert!(!offsets.has_unwritten());
+    }
+
+    #[test]
+    fn a_commit_of_its_own_replaces_what_a_pull_left_to_be_written() {
+        let offsets = Offsets::default();
+        offsets.commit_with_pull("g", "t", 0, 5);
+        offsets.apply(&offset(0, 6));
+        assert_eq!(offsets.take_unwritten(), []);
+        assert_eq!(offsets.committed("g", "t", 0), Some(6));
     }
 
     #[test]

@@ -115,6 +115,9 @@ fn give_back(context: &Context<'_>) -> Outcome {
     let queue = topic.queue(&broker.store, queue_id)?;
     broker.store.push(&mut batch, queue, &message).map_err(not_pushed)?;
     broker.append(&mut batch)?;
+    if !dead {
+        broker.delay_arrived.notify_one();
+    }
     let key = format!("{}@{group}", back.as_deref().unwrap_or_default());
     broker.stats.counter(kind::SEND_BACK_PUT_NUMS, &key).add(1);
     Ok(Command::reply(&Empty {}))

@@ -30,6 +30,7 @@ const BATCH_MESSAGES_MAX: usize = 65_535;
 pub struct Group {
     batch: Batch,
     pending: Vec<Pending>,
+    has_delayed: bool,
     /// Unique keys of the pending messages, one after another.
     keys: Vec<u8>,
     /// The topic of the last message, and the generation of the table it was found in.
@@ -107,6 +108,7 @@ impl Group {
         Self {
             batch: Batch::new(),
             pending: Vec::new(),
+            has_delayed: false,
             keys: Vec::new(),
             last: None,
             suffix: Arc::new(Suffix::new(&broker.config.load())),
@@ -235,6 +237,7 @@ impl Group {
             (topic, queue_id) =
                 (delayed(broker, &mut waiting, &topic, queue_id, level)?, level - 1);
             properties = &waiting;
+            self.has_delayed = true;
         }
         let key_at = self.keys.len();
         match seen.unique_key {
@@ -357,6 +360,9 @@ impl Group {
             }
         };
         broker.waiting.arrived(self.batch.entries().map(|entry| entry.queue));
+        if std::mem::take(&mut self.has_delayed) {
+            broker.delay_arrived.notify_one();
+        }
         self.answer(broker, end, out);
         self.clear();
         let suffix = &self.suffix;

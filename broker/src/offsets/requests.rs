@@ -8,6 +8,7 @@ use protocol::header::offset::{
     SearchOffsetReply, UpdateConsumerOffset,
 };
 use protocol::reply::{Refusal, ReplyCode};
+use remoting::clock;
 use store::{Access, Boundary, Limits, QueueRef, Status};
 
 use crate::broker::Broker;
@@ -53,11 +54,12 @@ fn in_memory(broker: &Broker, queue: QueueRef) -> bool {
 
 /// Commits that came with pulls enter the log.
 pub fn write_pending(broker: &Broker) -> Result<(), Refusal> {
-    if broker.offsets.has_unwritten() {
-        let events = broker.offsets.take_unwritten();
-        broker.record(&events)?;
+    if !broker.offsets.has_unwritten() {
+        return Ok(());
     }
-    Ok(())
+    let take = || broker.offsets.take_unwritten();
+    let written = broker.journal.catch_up(&broker.store, clock::now_ms(), take);
+    written.map_err(|error| Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string()))
 }
 
 /// Code 15.
