@@ -7,7 +7,7 @@ use protocol::record::{self, Record, at, sys_flag};
 
 use crate::Core;
 use crate::error::PushError;
-use crate::keys::mix;
+use crate::keys::{mix, tag_key};
 use crate::queue::QueueRef;
 
 /// Scratch that shrinks back to this after a group of large messages.
@@ -234,6 +234,9 @@ impl Core {
             let words = key_words.unwrap_or_default().split(|byte| *byte == KEY_SEPARATOR);
             for key in unique_key.into_iter().chain(words.filter(|word| !word.is_empty())) {
                 keys.push(mix(topic.key_prefix.with(key).for_index()));
+            }
+            if let Some(tags) = tags {
+                keys.push(mix(tag_key(topic.key_prefix, tags).for_index()));
             }
         }
         let delay = delay_level.filter(|_| topic.is_schedule).and_then(|level| self.delay(level));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use protocol::properties::{self, KEY_SEPARATOR, name};
-use protocol::record::{Record, key_prefix};
+use protocol::record::{JavaHash, Record, key_prefix};
 
 use crate::read::Access;
 use crate::segment::sync_dir;
@@ -209,10 +209,8 @@ impl Keys {
                 break;
             }
             if run.info.max_seconds >= from && run.info.min_seconds <= to {
-                let mut items = run.find(hash)?;
-                items.sort_unstable_by_key(|item| std::cmp::Reverse(item.position));
-                let room = max - found.len();
-                found.extend(items.iter().filter(matches).map(|item| item.position).take(room));
+                let items = run.find(hash, from, to, max - found.len())?;
+                found.extend(items.iter().map(|item| item.position));
             }
         }
         // While a run is being attached, its items are found in both places.
@@ -223,27 +221,46 @@ impl Keys {
 }
 
 impl Run {
-    /// The items of a hash: their place is guessed from the hash, which is evenly spread.
-    fn find(&self, hash: u32) -> io::Result<Vec<KeyItem>> {
+    /// The newest items of a hash within these seconds, newest first, at most `max`.
+    fn find(&self, hash: u32, from: u32, to: u32, max: usize) -> io::Result<Vec<KeyItem>> {
+        let mut found = Vec::new();
+        let mut end = self.behind((hash, to))?;
+        while end > 0 {
+            let start = end.saturating_sub(WINDOW / 4);
+            for item in self.read(start, end)?.iter().rev() {
+                if item.hash != hash || item.store_seconds < from || found.len() >= max {
+                    return Ok(found);
+                }
+                found.push(*item);
+            }
+            end = start;
+        }
+        Ok(found)
+    }
+
+    /// The number of the first item behind all of this hash and second.
+    fn behind(&self, last: (u32, u32)) -> io::Result<u64> {
+        let not_behind = |item: &KeyItem| (item.hash, item.store_seconds) <= last;
+        // Hashes are evenly spread, so the place can be guessed; only many equal ones spoil the guess.
         let items = u64::from(self.info.items);
-        let guess = (u128::from(hash) * u128::from(items) >> 32) as u64;
-        let (mut from, mut to) =
-            (guess.saturating_sub(WINDOW / 2), (guess + WINDOW / 2).min(items));
-        let mut window = self.read(from, to)?;
-        // Widen until the hash is surrounded; a binary search would not save a read worth having.
-        while from > 0 && window.first().is_none_or(|first| first.hash >= hash) {
-            let lower = from.saturating_sub(WINDOW);
-            let mut before = self.read(lower, from)?;
-            before.append(&mut window);
-            (window, from) = (before, lower);
+        let guess = ((u128::from(last.0) * u128::from(items)) >> 32) as u64;
+        let (from, to) = (guess.saturating_sub(WINDOW / 2), (guess + WINDOW / 2).min(items));
+        let window = self.read(from, to)?;
+        let starts_before = from == 0 || window.first().is_some_and(not_behind);
+        let ends_behind = to == items || window.last().is_some_and(|item| !not_behind(item));
+        if starts_before && ends_behind {
+            return Ok(from + window.partition_point(not_behind) as u64);
         }
-        while to < items && window.last().is_none_or(|last| last.hash <= hash) {
-            let upper = (to + WINDOW).min(items);
-            window.extend(self.read(to, upper)?);
-            to = upper;
+        let (mut low, mut high) = (0, items);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.read(middle, middle + 1)?.iter().all(not_behind) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
         }
-        window.retain(|item| item.hash == hash);
-        Ok(window)
+        Ok(low)
     }
 
     fn read(&self, from: u64, to: u64) -> io::Result<Vec<KeyItem>> {
@@ -262,11 +279,27 @@ fn is_run(path: &Path) -> bool {
 pub struct KeyQuery<'a> {
     pub topic: &'a str,
     pub key: &'a str,
+    pub kind: KeyKind,
     pub begin_ms: i64,
     pub end_ms: i64,
     pub max: usize,
-    /// Only the id the client gave the message counts, not its keys.
-    pub only_unique: bool,
+}
+
+/// What the key of a query is a key of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyKind {
+    /// One of the keys, or the id the client gave the message.
+    #[default]
+    Any,
+    /// The id the client gave the message (stock: index type `U`).
+    Unique,
+    /// The tags (stock: index type `T`).
+    Tags,
+}
+
+/// Where the hash of tags is found: stock keeps them under `topic#T#tags`.
+pub(crate) fn tag_key(prefix: JavaHash, tags: &[u8]) -> JavaHash {
+    prefix.with(b"T#").with(tags)
 }
 
 impl Store {
@@ -278,7 +311,12 @@ impl Store {
 
 impl Core {
     fn query(&self, query: &KeyQuery<'_>) -> io::Result<Vec<Bytes>> {
-        let hash = mix(key_prefix(query.topic).with(query.key.as_bytes()).for_index());
+        let (prefix, key) = (key_prefix(query.topic), query.key.as_bytes());
+        let hash = match query.kind {
+            KeyKind::Tags => tag_key(prefix, key),
+            KeyKind::Any | KeyKind::Unique => prefix.with(key),
+        };
+        let hash = mix(hash.for_index());
         let (from, to) = (seconds(query.begin_ms), seconds(query.end_ms));
         let candidates = query.max.saturating_mul(CANDIDATES_PER_MESSAGE).min(1 << 16);
         let mut found = Vec::new();
@@ -324,11 +362,16 @@ impl KeyQuery<'_> {
             return false;
         }
         let key = self.key.as_bytes();
-        if properties::get(record.properties, name::UNIQ_KEY) == Some(key) {
-            return true;
+        let is = |name| properties::get(record.properties, name) == Some(key);
+        let keys = || properties::get(record.properties, name::KEYS).unwrap_or_default();
+        match self.kind {
+            KeyKind::Tags => is(name::TAGS),
+            KeyKind::Unique => is(name::UNIQ_KEY),
+            KeyKind::Any => {
+                is(name::UNIQ_KEY)
+                    || keys().split(|byte| *byte == KEY_SEPARATOR).any(|one| one == key)
+            }
         }
-        let keys = properties::get(record.properties, name::KEYS).unwrap_or_default();
-        !self.only_unique && keys.split(|byte| *byte == KEY_SEPARATOR).any(|one| one == key)
     }
 }
 
@@ -337,23 +380,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_finds_every_hash_it_holds_and_no_other() {
+    fn a_run_finds_the_newest_of_every_hash_and_no_other() {
         let dir = tempfile::tempdir().unwrap();
         let keys = Keys::open(dir.path().to_path_buf()).unwrap();
-        // Also far from evenly spread: all hashes in one corner.
-        for spread in [1u32, 40_000] {
-            let item = |n: u32| KeyItem::new(n / 3 * spread, u64::from(n) * 100, 1_000_000);
-            let items: Vec<_> = (0..20_000).map(item).collect();
+        // Evenly spread, all in one corner, and nearly all the same.
+        for (spread, copies) in [(200_000u32, 3u32), (1, 3), (1_000_000_000, 9_000)] {
+            let item =
+                |n: u32| KeyItem::new(n / copies * spread, u64::from(n), i64::from(n) * 1000);
+            let items: Vec<_> = (0..30_000).map(item).collect();
             let info = keys.write_run(&items).unwrap();
             assert!(keys.attach(info));
             let run = keys.runs.read().last().cloned().unwrap();
-            for n in (0..19_998).step_by(97) {
-                let hash = n / 3 * spread;
-                let expected: Vec<_> =
-                    items.iter().filter(|item| item.hash == hash).copied().collect();
-                assert_eq!(run.find(hash).unwrap(), expected);
+            for n in (0..30_000).step_by(331) {
+                let hash = n / copies * spread;
+                for (from, to, max) in [(0, u32::MAX, usize::MAX), (0, n, 2), (n, n + 1, 9)] {
+                    let in_time = |item: &&KeyItem| (from..=to).contains(&item.store_seconds);
+                    let of_hash = items.iter().rev().filter(|item| item.hash == hash);
+                    let expected: Vec<_> = of_hash.filter(in_time).take(max).copied().collect();
+                    assert_eq!(run.find(hash, from, to, max).unwrap(), expected);
+                }
             }
-            assert_eq!(run.find(u32::MAX).unwrap(), []);
+            assert_eq!(run.find(u32::MAX, 0, u32::MAX, 9).unwrap(), []);
         }
     }
 }

@@ -37,7 +37,7 @@ pub use deletion::{DeleteError, SYSTEM_TOPIC};
 pub use durable::WaitDurable;
 pub use error::{AppendError, FlushError, OpenError, PushError, TooManyQueues};
 pub use figures::{Durations, Figures};
-pub use keys::KeyQuery;
+pub use keys::{KeyKind, KeyQuery};
 pub use queue::{QueueRef, UNIT, Unit};
 pub use read::{Access, All, Entry, Filter, Limits, Read, ReadError, Status};
 pub use retention::{Cleaned, Cleaning};
@@ -286,6 +286,9 @@ impl Core {
             let root = &self.config.root;
             self.import_stock_ends().map_err(OpenError::io("read the consume queues in", root))?;
         }
+        // Files may have been deleted after the state was written.
+        let ours = self.config.root.join("ferromq");
+        self.forget_before(min).map_err(OpenError::io("read", ours))?;
         let last = self.cut(walked.end)?;
         let before = covered.map_or(0, |covered| covered.store_timestamp);
         let log = self.log.get_mut();

@@ -281,9 +281,11 @@ impl Table {
 /// A list that grows under concurrent readers without moving what it holds.
 #[derive(Debug)]
 struct Slab<T> {
-    chunks: Box<[OnceLock<Box<[OnceLock<T>]>>]>,
+    chunks: Box<[OnceLock<Chunk<T>>]>,
     len: AtomicU32,
 }
+
+type Chunk<T> = Box<[OnceLock<T>]>;
 
 const CHUNK: u32 = 1024;
 const CHUNKS: u32 = 8192;

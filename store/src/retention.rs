@@ -116,7 +116,8 @@ impl Core {
         Ok(cleaned)
     }
 
-    fn forget_before(&self, position: u64) -> io::Result<()> {
+    /// Queues and keys let go of what lies before this position.
+    pub(crate) fn forget_before(&self, position: u64) -> io::Result<()> {
         for (queue_ref, queue) in self.queues.all() {
             match self.first_at_or_after(queue, position) {
                 Ok(Some((life, min))) => {

@@ -169,7 +169,7 @@ fn check(store: &Store, acknowledged: &HashMap<(String, i32, i64), String>, when
             begin_ms: 0,
             end_ms: i64::MAX,
             max: 10,
-            only_unique: false,
+            kind: store::KeyKind::Any,
         };
         assert_eq!(store.query(&query).unwrap().len(), 1, "{when}: key {key}");
     }

@@ -10,7 +10,7 @@ use crate::segment::file_name;
 use crate::{Core, Store};
 
 /// Units in a stock file; the last file has its full size too, with zeros at the end.
-pub const UNITS_PER_FILE: i64 = 300_000;
+pub const UNITS_PER_FILE: u32 = 300_000;
 /// Differences told in full; the rest is only counted.
 const DIFFERENCES_MAX: usize = 100;
 /// Values up to this one are addresses in a `consumequeue_ext` file, in place of a tags code.
@@ -47,7 +47,11 @@ impl Store {
     }
 
     /// Writes all queues as stock would, into `dir/TOPIC/QUEUE/`. Returns how many there are.
-    pub fn export_queues(&self, dir: &Path) -> io::Result<usize> {
+    ///
+    /// A file holds [`UNITS_PER_FILE`] units unless the stock broker is configured otherwise
+    /// (`mappedFileSizeConsumeQueue` / 20).
+    pub fn export_queues(&self, dir: &Path, units_per_file: u32) -> io::Result<usize> {
+        let units_per_file = i64::from(units_per_file.max(1));
         let mut count = 0;
         for (queue_ref, queue) in self.core.queues.all() {
             let topic = &self.core.queues.topic(queue).name;
@@ -60,20 +64,20 @@ impl Store {
             }
             let dir = dir.join(&**topic).join(queue.queue_id.to_string());
             std::fs::create_dir_all(&dir)?;
-            self.export_queue(queue_ref, &dir)?;
+            self.export_queue(queue_ref, &dir, units_per_file)?;
             count += 1;
         }
         Ok(count)
     }
 
-    fn export_queue(&self, queue: QueueRef, dir: &Path) -> io::Result<()> {
+    fn export_queue(&self, queue: QueueRef, dir: &Path, units_per_file: i64) -> io::Result<()> {
         let (min, max) = (self.min_offset(queue), self.max_offset(queue));
         let mut at = min;
-        let mut file_base = (min.min(max - 1) / UNITS_PER_FILE) * UNITS_PER_FILE;
+        let mut file_base = (min.min(max - 1) / units_per_file) * units_per_file;
         while file_base < max {
             let path = dir.join(file_name(file_base.unsigned_abs() * UNIT as u64));
             let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
-            let file_end = file_base + UNITS_PER_FILE;
+            let file_end = file_base + units_per_file;
             for _ in file_base..at.min(file_end) {
                 file.write_all(&Unit::HOLE.encode())?;
             }
@@ -87,7 +91,7 @@ impl Store {
                 at += units.len() as i64;
             }
             let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-            file.set_len(UNITS_PER_FILE.unsigned_abs() * UNIT as u64)?;
+            file.set_len(units_per_file.unsigned_abs() * UNIT as u64)?;
             file.sync_all()?;
             file_base = file_end;
         }
