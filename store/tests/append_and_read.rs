@@ -1,4 +1,5 @@
 //! What is appended can be read, at once and after a restart.
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 mod common;
 

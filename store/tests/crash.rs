@@ -1,4 +1,5 @@
 //! A process that appends is killed again and again; nothing it acknowledged is lost.
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 mod common;
 

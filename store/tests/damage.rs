@@ -1,4 +1,5 @@
 //! What a crash or a bad disk leaves behind is cut, refused or rebuilt, never believed.
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Files of stock brokers, in `golden/`: read, rebuilt from their log, and written again byte for byte.
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 mod common;
 

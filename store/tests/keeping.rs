@@ -1,4 +1,5 @@
 //! What is kept for how long, and finding it by time and key.
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 mod common;
 
