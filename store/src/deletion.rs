@@ -3,7 +3,6 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use protocol::record::Record;
-use tracing::warn;
 
 use crate::append::Appended;
 use crate::batch::{Batch, NewMessage};
@@ -43,9 +42,6 @@ impl Store {
             return Err(DeleteError::SystemTopic);
         }
         let appended = self.core.delete_topic(topic, now_ms)?;
-        if let Err(error) = self.core.remove_stock_queues(topic) {
-            warn!(topic, %error, "cannot remove the consume queues a stock broker left");
-        }
         self.core.durable.appended_more(appended.end);
         Ok(appended)
     }

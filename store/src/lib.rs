@@ -43,7 +43,9 @@ pub use read::{Access, All, Entry, Filter, Limits, Read, ReadError, Status};
 pub use retention::{Cleaned, Cleaning};
 pub use stock::Checkpoint;
 pub use stock::index::{StockIndex, StockKey};
-pub use stock::queues::{Comparison, Difference, UNITS_PER_FILE, each_unit, stock_queues};
+pub use stock::queues::{
+    Comparison, Difference, STOCK_QUEUES, UNITS_PER_FILE, each_unit, stock_queues,
+};
 pub use times::Boundary;
 
 use append::Log;
@@ -180,8 +182,7 @@ impl Store {
         if !flushed {
             return Err(io::Error::other("the log could not be made durable"));
         }
-        self.core.checkpoint()?;
-        self.core.abort.remove()
+        self.core.checkpoint()
     }
 
     /// Writes down what is derived from the durable part of the log. Happens by itself with `maintenance`.
@@ -263,6 +264,8 @@ impl Core {
         };
         core.recover()?;
         core.abort.create()?;
+        let root = core.config.root.clone();
+        core.put_stock_queues_aside().map_err(OpenError::io("put aside the queues in", root))?;
         core.watch.observe(&core.config.retention);
         Ok(core)
     }
@@ -301,8 +304,7 @@ impl Core {
         }
         self.durable = Durable::new(self.config.flush, walked.end);
         self.opened_at = walked.end;
-        let clean = !self.abort.exists();
-        info!(from, end = walked.end, messages = walked.messages, clean, "opened the log");
+        info!(from, end = walked.end, messages = walked.messages, "opened the log");
         Ok(())
     }
 }

@@ -45,7 +45,8 @@ impl Lock {
     }
 }
 
-/// Exists while a broker runs; found at start, it tells of a crash.
+/// A stock broker that finds it walks the whole log and builds its consume queues anew. That is what it has to do
+/// after us, so the file stays when we stop; only [`crate::Store::close_for_stock`] removes it.
 #[derive(Debug)]
 pub(crate) struct Abort {
     path: PathBuf,
@@ -56,17 +57,16 @@ impl Abort {
         Abort { path: root.join("abort") }
     }
 
-    pub(crate) fn exists(&self) -> bool {
-        self.path.exists()
-    }
-
     pub(crate) fn create(&self) -> Result<(), OpenError> {
         let pid = std::process::id().to_string();
         std::fs::write(&self.path, pid).map_err(OpenError::io("write", &self.path))
     }
 
     pub(crate) fn remove(&self) -> io::Result<()> {
-        std::fs::remove_file(&self.path)
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -74,7 +74,7 @@ impl Abort {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Checkpoint {
     pub log_timestamp: i64,
-    /// 0 in what we write: a stock broker is to rebuild its consume queues from the whole log.
+    /// 0 while our queues are ahead of any stock ones: a stock broker is to build them from the whole log.
     pub queues_timestamp: i64,
     pub index_timestamp: i64,
     pub master_flushed: i64,

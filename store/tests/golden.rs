@@ -119,12 +119,12 @@ fn consume_queues_rebuilt_from_the_log_are_stock_s() {
             let file = format!("{topic}/{queue_id}/{:020}", base.parse::<u64>().unwrap());
             let ours = std::fs::read(exported.join(&file)).unwrap();
             assert!(ours == golden.bytes, "{name}: {file}");
-            let stock = dir.path().join("consumequeue").join(&file);
+            let stock = dir.path().join("stock").join(&file);
             std::fs::create_dir_all(stock.parent().unwrap()).unwrap();
             std::fs::write(stock, &golden.bytes).unwrap();
             expected.insert(PathBuf::from(file));
         }
-        let comparison = store.verify_against_stock_queues(dir.path()).unwrap();
+        let comparison = store.verify_against_stock_queues(&dir.path().join("stock")).unwrap();
         assert_eq!((comparison.different, comparison.differences), (0, vec![]), "{name}");
         assert_eq!(files_below(&exported), expected, "{name}");
     }

@@ -7,10 +7,15 @@ use std::path::{Path, PathBuf};
 
 use crate::queue::{QueueRef, UNIT, Unit};
 use crate::segment::file_name;
+use crate::stock::Checkpoint;
 use crate::{Core, Store};
 
 /// Units in a stock file; the last file has its full size too, with zeros at the end.
 pub const UNITS_PER_FILE: u32 = 300_000;
+/// Where a stock broker keeps its consume queues, below the root.
+const QUEUES: &str = "consumequeue";
+/// Where we put what a stock broker left, below the root.
+pub const STOCK_QUEUES: &str = "consumequeue.stock";
 /// Differences told in full; the rest is only counted.
 const DIFFERENCES_MAX: usize = 100;
 /// Values up to this one are addresses in a `consumequeue_ext` file, in place of a tags code.
@@ -36,10 +41,12 @@ pub struct Comparison {
 }
 
 impl Store {
-    /// Compares every consume queue a stock broker left under `root` with ours, unit by unit.
-    pub fn verify_against_stock_queues(&self, root: &Path) -> io::Result<Comparison> {
+    /// Compares every stock consume queue below `dir` (`dir/TOPIC/QUEUE/`) with ours, unit by unit.
+    ///
+    /// What the last stock broker left is in [`STOCK_QUEUES`] below the root.
+    pub fn verify_against_stock_queues(&self, dir: &Path) -> io::Result<Comparison> {
         let mut comparison = Comparison::default();
-        for (topic, queue_id, dir) in stock_queues(root)? {
+        for (topic, queue_id, dir) in stock_queues(dir)? {
             comparison.queues += 1;
             self.compare(&topic, queue_id, &dir, &mut comparison)?;
         }
@@ -68,6 +75,25 @@ impl Store {
             count += 1;
         }
         Ok(count)
+    }
+
+    /// As [`Store::close`], and leaves the directory so that a stock broker starts without building its consume
+    /// queues from the whole log.
+    pub fn close_for_stock(&self, units_per_file: u32) -> io::Result<()> {
+        self.close()?;
+        let root = &self.core.config.root;
+        self.export_queues(&root.join(QUEUES), units_per_file)?;
+        let time = self.core.log.lock().store_timestamp;
+        let end = self.durable_position().cast_signed();
+        let checkpoint = Checkpoint {
+            log_timestamp: time,
+            queues_timestamp: time,
+            index_timestamp: 0,
+            master_flushed: 0,
+            confirmed: end,
+        };
+        checkpoint.write(root)?;
+        self.core.abort.remove()
     }
 
     fn export_queue(&self, queue: QueueRef, dir: &Path, units_per_file: i64) -> io::Result<()> {
@@ -160,7 +186,7 @@ fn same(stock: &Unit, ours: &Unit) -> bool {
 impl Core {
     /// Stock queues whose messages have all expired still know their next offset; the log does not.
     pub(crate) fn import_stock_ends(&self) -> io::Result<()> {
-        for (topic, queue_id, dir) in stock_queues(&self.config.root)? {
+        for (topic, queue_id, dir) in stock_queues(&self.config.root.join(QUEUES))? {
             let Some(end) = stock_end(&dir)? else { continue };
             let Ok(queue_ref) = self.queues.intern(&topic, queue_id) else { continue };
             let queue = self.queues.queue(queue_ref);
@@ -176,15 +202,18 @@ impl Core {
         Ok(())
     }
 
-    /// A deleted topic must not come back from what a stock broker wrote about it.
-    pub(crate) fn remove_stock_queues(&self, topic: &str) -> io::Result<()> {
-        if !is_file_name(topic) {
+    /// From the first append on, the queues a stock broker left are out of date. It would go on from them all the
+    /// same, one message short, so they are put aside.
+    pub(crate) fn put_stock_queues_aside(&self) -> io::Result<()> {
+        let root = &self.config.root;
+        let (queues, aside) = (root.join(QUEUES), root.join(STOCK_QUEUES));
+        if !queues.exists() {
             return Ok(());
         }
-        match std::fs::remove_dir_all(self.config.root.join("consumequeue").join(topic)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        if aside.exists() {
+            std::fs::remove_dir_all(&aside)?;
         }
+        std::fs::rename(queues, aside)
     }
 }
 
@@ -195,10 +224,10 @@ fn is_file_name(topic: &str) -> bool {
         && topic.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-%|".contains(&b))
 }
 
-/// Topic, queue number and directory of every stock consume queue.
-pub fn stock_queues(root: &Path) -> io::Result<Vec<(String, i32, PathBuf)>> {
+/// Topic, queue number and directory of every stock consume queue below `dir`.
+pub fn stock_queues(dir: &Path) -> io::Result<Vec<(String, i32, PathBuf)>> {
     let mut found = Vec::new();
-    let topics = match std::fs::read_dir(root.join("consumequeue")) {
+    let topics = match std::fs::read_dir(dir) {
         Ok(topics) => topics,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
         Err(error) => return Err(error),
