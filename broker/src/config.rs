@@ -110,6 +110,9 @@ pub struct Config {
     pub disk_ratios: [u8; 3],
     pub force_cleaning: bool,
     pub check_crc_on_recover: bool,
+    pub protect_system_topics: bool,
+    pub mixed_message_type: bool,
+    pub clear_retry_topics: bool,
 }
 
 impl Config {
@@ -223,6 +226,9 @@ impl Config {
             ],
             force_cleaning: read.flag("cleanFileForciblyEnable")?,
             check_crc_on_recover: read.flag("checkCRCOnRecover")?,
+            protect_system_topics: read.flag("validateSystemTopicWhenUpdateTopic")?,
+            mixed_message_type: read.flag("enableMixedMessageType")?,
+            clear_retry_topics: read.flag("clearRetryTopicWhenDeleteTopic")?,
             values,
         })
     }
