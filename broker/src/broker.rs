@@ -80,7 +80,7 @@ impl Broker {
             clients: Clients::default(),
             locks: Locks::default(),
             waiting: Arc::default(),
-            stats: Stats::default(),
+            stats: Stats::new(&config.cluster),
             journal,
             pool,
             shutdown,
@@ -220,7 +220,11 @@ impl Broker {
 
     /// The only way of messages into the log: append, then wake whoever waits for their queues.
     pub fn append(&self, batch: &mut Batch) -> Result<Appended, Refusal> {
-        let appended = self.store.append(batch, clock::now_ms()).map_err(refused)?;
+        let appended = self.store.append(batch, clock::now_ms()).map_err(|error| {
+            self.stats.flow.put_failed(batch.len());
+            refused(error)
+        })?;
+        self.stats.flow.put(batch.len(), batch.bytes());
         self.waiting.arrived(batch.entries().map(|entry| entry.queue));
         Ok(appended)
     }

@@ -350,6 +350,7 @@ impl Group {
                 return;
             }
             Err(error) => {
+                broker.stats.flow.put_failed(self.batch.len());
                 let refusal = refused(error);
                 self.pending.iter().for_each(|pending| out.now.refuse(pending.to, &refusal));
                 self.clear();
@@ -357,6 +358,8 @@ impl Group {
             }
         };
         broker.waiting.arrived(self.batch.entries().map(|entry| entry.queue));
+        broker.stats.flow.put(self.batch.len(), self.batch.bytes());
+        broker.stats.flow.sent.add(self.batch.len() as u64);
         self.answer(broker, end, out);
         self.clear();
         let suffix = &self.suffix;

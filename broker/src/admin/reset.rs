@@ -10,6 +10,7 @@ use protocol::language::{Language, version};
 use protocol::name;
 use protocol::reply::{Refusal, ReplyCode};
 use protocol::request::RequestCode;
+use store::Boundary;
 use tracing::{info, warn};
 
 use super::clients::too_old;
@@ -17,6 +18,7 @@ use super::{body, failed};
 use crate::broker::{Broker, invalid};
 use crate::dispatch::{Context, Outcome};
 use crate::event::Event;
+use crate::offsets::requests::unreadable;
 use crate::topics::Topic;
 
 pub fn reset(context: &Context<'_>) -> Outcome {
@@ -35,7 +37,7 @@ fn offset_at(broker: &Broker, topic: &str, queue_id: i32, time_ms: i64) -> Resul
     if time_ms < 0 {
         return Ok(broker.store.max_offset(queue));
     }
-    super::offset_by_time(broker, queue, time_ms)
+    broker.store.offset_by_time(queue, time_ms, Boundary::Lower).map_err(unreadable)
 }
 
 /// The broker remembers it: commits are ignored, and the next pull is sent there.
