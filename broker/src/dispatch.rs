@@ -137,9 +137,8 @@ pub fn blocking_durably(
         let end = store.appended_position();
         if end > before && context.broker.config.load().sync_flush {
             let durable = tokio::runtime::Handle::current().block_on(store.durable(end));
-            durable.map_err(|error| {
-                Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string())
-            })?;
+            durable
+                .map_err(|error| Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string()))?;
         }
         Ok(outcome)
     });

@@ -16,7 +16,8 @@ const ROUNDS_MAX: usize = 20;
 pub fn expired_log(context: &Context<'_>) -> Outcome {
     for _ in 0..ROUNDS_MAX {
         let cleaned = context.broker.store.delete_expired(Cleaning::Manual, clock::now_ms());
-        if cleaned.map_err(|error| failed(format!("cannot delete log files: {error}")))?.files == 0 {
+        if cleaned.map_err(|error| failed(format!("cannot delete log files: {error}")))?.files == 0
+        {
             break;
         }
     }
@@ -39,9 +40,10 @@ pub fn unused_topics(context: &Context<'_>) -> Outcome {
         if empty || broker.topics.get(&topic).is_some() || topics::is_system(&config, &topic) {
             continue;
         }
-        broker.store.delete_topic(&topic, clock::now_ms()).map_err(|error| {
-            Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string())
-        })?;
+        broker
+            .store
+            .delete_topic(&topic, clock::now_ms())
+            .map_err(|error| Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string()))?;
         info!(topic = &*topic, "messages of a topic that is no more deleted");
     }
     Ok(done())

@@ -151,7 +151,11 @@ pub fn time_span(context: &Context<'_>) -> Outcome {
         if let Some(queue) = broker.store.find_queue(&topic, queue_id) {
             let (min, max) = (broker.store.min_offset(queue), broker.store.max_offset(queue));
             let time = |offset: i64| {
-                if offset < min || offset >= max { Ok(-1) } else { stored_at(broker, queue, offset) }
+                if offset < min || offset >= max {
+                    Ok(-1)
+                } else {
+                    stored_at(broker, queue, offset)
+                }
             };
             span.min_time_stamp = time(min)?;
             span.max_time_stamp = time(max - 1)?;
@@ -207,7 +211,8 @@ pub fn clone(context: &Context<'_>) -> Outcome {
         _ => broker.offsets.topics_of(&src_group),
     };
     for topic in topics {
-        if broker.topics.get(&topic).is_none() || !offline && unsubscribed(broker, &src_group, &topic)
+        if broker.topics.get(&topic).is_none()
+            || !offline && unsubscribed(broker, &src_group, &topic)
         {
             continue;
         }

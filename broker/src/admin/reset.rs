@@ -98,9 +98,8 @@ fn within(broker: &Broker, topic: &Topic, queue_id: i32, offset: i64) -> Result<
         )));
     }
     let queue = broker.store.find_queue(&topic.name, queue_id);
-    let (min, max) = queue.map_or((0, 0), |queue| {
-        (broker.store.min_offset(queue), broker.store.max_offset(queue))
-    });
+    let (min, max) = queue
+        .map_or((0, 0), |queue| (broker.store.min_offset(queue), broker.store.max_offset(queue)));
     // Stock lets one beyond the end pass.
     if offset < min || offset > max + 1 {
         let remark = format!("Target offset {offset} not in consume queue range [{min}-{max}]");
