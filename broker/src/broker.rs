@@ -54,6 +54,9 @@ pub struct Broker {
     pub delay_arrived: Notify,
     pub store_host: SocketAddr,
     pub started_ms: i64,
+    /// Held while a change of topics, groups or settings is decided and recorded, so that two are not
+    /// decided on the same ground.
+    pub deciding: Mutex<()>,
     unique_ids: Mutex<UniqueIds>,
 }
 
@@ -77,7 +80,7 @@ impl Broker {
             clients: Clients::default(),
             locks: Locks::default(),
             waiting: Arc::default(),
-            stats: Stats::default(),
+            stats: Stats::new(&config.cluster),
             journal,
             pool,
             shutdown,
@@ -85,6 +88,7 @@ impl Broker {
             delay_arrived: Notify::new(),
             store_host,
             started_ms: clock::now_ms(),
+            deciding: Mutex::new(()),
             unique_ids: Mutex::new(UniqueIds::new(store_host.ip(), std::process::id(), 0)),
             config: ArcSwap::from_pointee(config),
         };
@@ -130,6 +134,12 @@ impl Broker {
         );
         self.topics.set_version(self.topics.version().max(topics));
         self.groups.set_version(self.groups.version().max(groups));
+        let groups =
+            name::SYSTEM_GROUPS.into_iter().filter(|group| self.groups.get(group).is_none());
+        let groups = groups.map(|group| {
+            let group_name = group.to_owned();
+            Event::Group(SubscriptionGroupConfig { group_name, ..Default::default() })
+        });
         let missing: Vec<Event> = topics::system_topics(&self.config.load())
             .into_iter()
             .filter(|config| {
@@ -141,6 +151,7 @@ impl Broker {
                 })
             })
             .map(Event::Topic)
+            .chain(groups)
             .collect();
         if !missing.is_empty() {
             self.journal.record(&self.store, &missing, now_ms, || {
@@ -209,7 +220,11 @@ impl Broker {
 
     /// The only way of messages into the log: append, then wake whoever waits for their queues.
     pub fn append(&self, batch: &mut Batch) -> Result<Appended, Refusal> {
-        let appended = self.store.append(batch, clock::now_ms()).map_err(refused)?;
+        let appended = self.store.append(batch, clock::now_ms()).map_err(|error| {
+            self.stats.flow.put_failed(batch.len());
+            refused(error)
+        })?;
+        self.stats.flow.put(batch.len(), batch.bytes());
         self.waiting.arrived(batch.entries().map(|entry| entry.queue));
         Ok(appended)
     }
@@ -242,6 +257,10 @@ impl Broker {
             return Err(missing());
         }
         name::check_group(group).map_err(invalid)?;
+        let _deciding = self.deciding.lock();
+        if let Some(config) = self.groups.get(group) {
+            return Ok(config);
+        }
         if self.groups.len() >= GROUPS_MAX {
             let remark = format!("there are {GROUPS_MAX} groups already, the limit of a broker");
             return Err(Refusal::new(ReplyCode::SystemBusy, remark));
@@ -254,6 +273,10 @@ impl Broker {
     /// Creates a topic that must not yet be there, or finds that somebody else has.
     pub fn create_topic(&self, config: TopicConfig) -> Result<Arc<Topic>, Refusal> {
         let topic = config.topic_name.clone();
+        if let Some(known) = self.topics.get(&topic) {
+            return Ok(known);
+        }
+        let _deciding = self.deciding.lock();
         if let Some(known) = self.topics.get(&topic) {
             return Ok(known);
         }

@@ -9,6 +9,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use protocol::body::DataVersion;
+use protocol::java_properties;
+
+use crate::config_files;
+
 /// The stock keys.
 const KEYS: &str = include_str!("config/keys.tsv");
 
@@ -63,6 +68,10 @@ pub enum ConfigError {
 #[derive(Debug, Clone)]
 pub struct Config {
     pub values: BTreeMap<String, String>,
+    /// Those that were changed while running.
+    pub changed: BTreeMap<String, String>,
+    /// Counts such changes.
+    pub version: DataVersion,
     pub cluster: String,
     pub name: String,
     pub id: i64,
@@ -110,6 +119,9 @@ pub struct Config {
     pub disk_ratios: [u8; 3],
     pub force_cleaning: bool,
     pub check_crc_on_recover: bool,
+    pub protect_system_topics: bool,
+    pub mixed_message_type: bool,
+    pub clear_retry_topics: bool,
 }
 
 impl Config {
@@ -132,6 +144,7 @@ impl Config {
         changes: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         let mut values = self.values.clone();
+        let mut changed = self.changed.clone();
         let blacklist: Vec<&str> = self.values["configBlackList"].split(';').collect();
         for (key, value) in changes {
             check_known(&values, &key)?;
@@ -142,9 +155,30 @@ impl Config {
             if start_only && values[&key] != value.trim() {
                 return Err(ConfigError::StartOnly(key));
             }
+            changed.insert(key.clone(), value.trim().to_owned());
             values.insert(key, value.trim().to_owned());
         }
-        Self::typed(values)
+        Ok(Self { changed, version: self.version, ..Self::typed(values)? })
+    }
+
+    /// Writes down what was changed while running, for the next start.
+    pub fn keep_changes(&self) -> std::io::Result<()> {
+        let pairs = self.changed.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let text = java_properties::write(pairs);
+        config_files::write_atomically(&self.changes_path(), text.as_bytes())
+    }
+
+    /// The configuration with what was changed in earlier runs.
+    pub fn with_kept_changes(self) -> Result<Self, ConfigError> {
+        match std::fs::read_to_string(self.changes_path()) {
+            Ok(text) => self.updated(java_properties::read(&text)),
+            Err(_) => Ok(self),
+        }
+    }
+
+    /// Where changes are written down.
+    pub fn changes_path(&self) -> PathBuf {
+        self.store_root.join("config/broker.changed.conf")
     }
 
     /// Keys that were given a value of their own and only tune a JVM, or belong to what is not served.
@@ -223,7 +257,12 @@ impl Config {
             ],
             force_cleaning: read.flag("cleanFileForciblyEnable")?,
             check_crc_on_recover: read.flag("checkCRCOnRecover")?,
+            protect_system_topics: read.flag("validateSystemTopicWhenUpdateTopic")?,
+            mixed_message_type: read.flag("enableMixedMessageType")?,
+            clear_retry_topics: read.flag("clearRetryTopicWhenDeleteTopic")?,
             values,
+            changed: BTreeMap::new(),
+            version: DataVersion::default(),
         })
     }
 }

@@ -124,6 +124,26 @@ pub fn blocking(
     });
 }
 
+/// Both: computes or reads for long, and what it changed is durable when it answers.
+pub fn blocking_durably(
+    context: &Context<'_>,
+    out: &mut Outbox,
+    handler: impl FnOnce(&Context<'_>) -> Outcome + Send + 'static,
+) {
+    blocking(context, out, |context| {
+        let store = &context.broker.store;
+        let before = store.appended_position();
+        let outcome = handler(context)?;
+        let end = store.appended_position();
+        if end > before && context.broker.config.load().sync_flush {
+            let durable = tokio::runtime::Handle::current().block_on(store.durable(end));
+            durable
+                .map_err(|error| Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string()))?;
+        }
+        Ok(outcome)
+    });
+}
+
 /// Answers when `outcome` is there.
 pub fn later(
     context: &Context<'_>,

@@ -177,6 +177,15 @@ impl Offsets {
         self.table.lock().pulled.insert((group.to_owned(), topic.to_owned(), queue_id), offset);
     }
 
+    /// Where pulls began, as `topic@group` to queue to offset.
+    pub fn all_pulled(&self) -> BTreeMap<String, BTreeMap<i32, i64>> {
+        let mut all = BTreeMap::<String, BTreeMap<i32, i64>>::new();
+        for ((group, topic, queue_id), offset) in &self.table.lock().pulled {
+            all.entry(format!("{topic}@{group}")).or_default().insert(*queue_id, *offset);
+        }
+        all
+    }
+
     pub fn pulled(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
         self.table.lock().pulled.get(&(group.to_owned(), topic.to_owned(), queue_id)).copied()
     }

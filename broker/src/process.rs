@@ -10,7 +10,7 @@ use remoting::clock;
 use remoting::pool::Pool;
 use remoting::process::Shutdown;
 use remoting::server::Server;
-use store::{Flush, Store};
+use store::{Flush, Retention, Store};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -36,7 +36,18 @@ pub struct Running {
 }
 
 /// Opens the store and listens; when this returns, the broker serves.
-pub async fn start(mut config: Config, shutdown: Shutdown) -> anyhow::Result<Running> {
+pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running> {
+    let path = config.changes_path();
+    let mut config = config
+        .with_kept_changes()
+        .with_context(|| format!("cannot use what {} says", path.display()))?;
+    if !config.changed.is_empty() {
+        info!(
+            changed = ?config.changed,
+            path = %path.display(),
+            "settings that were changed while running hold over the configuration file"
+        );
+    }
     let (tuning, unserved) = config.without_effect();
     if !tuning.is_empty() {
         warn!(keys = tuning.join(" "), "keys that only tune a JVM have no effect");
@@ -113,19 +124,23 @@ fn store_settings(config: &Config) -> store::Config {
     settings.group_bytes_max = settings.group_bytes_max.max(settings.message_bytes_max * 2);
     settings.delay_levels_ms.clone_from(&config.delay_levels_ms);
     settings.check_bodies = config.check_crc_on_recover;
-    let retention = &mut settings.retention;
-    retention.reserved_ms = (config.reserved_hours * 3_600_000).cast_signed();
-    retention.hours = config
-        .delete_when
-        .split(';')
-        .filter_map(|hour| hour.trim().parse().ok())
-        .filter(|hour| *hour < 24)
-        .collect();
-    let [clean, force, full] = config.disk_ratios.map(|ratio| f64::from(ratio) / 100.0);
-    retention.clean_ratio = clean;
-    retention.force_ratio = if config.force_cleaning { force } else { 1.0 };
-    retention.full_ratio = full;
+    settings.retention = retention(config);
     settings
+}
+
+/// How long messages are kept, by the configuration.
+pub fn retention(config: &Config) -> Retention {
+    let [clean_ratio, force, full_ratio] =
+        config.disk_ratios.map(|percent| f64::from(percent) / 100.0);
+    let hours = config.delete_when.split(';').filter_map(|hour| hour.trim().parse().ok());
+    Retention {
+        reserved_ms: (config.reserved_hours * 3_600_000).cast_signed(),
+        hours: hours.filter(|hour| *hour < 24).collect(),
+        clean_ratio,
+        force_ratio: if config.force_cleaning { force } else { 1.0 },
+        full_ratio,
+        ..Retention::default()
+    }
 }
 
 /// An address that only this machine can reach, told to clients of a server that listens to others.
@@ -164,6 +179,8 @@ async fn write_files(broker: Arc<Broker>, root: PathBuf) {
             _ = period.tick() => false,
             () = broker.shutdown.cancelled() => true,
         };
+        let utc_offset_ms = broker.store.retention().utc_offset_ms;
+        broker.stats.flow.sample(clock::now_ms(), utc_offset_ms);
         let offsets_every = broker.config.load().flush_offsets_interval.as_secs().max(1);
         offsets_due += 1;
         let with_offsets = last || u64::from(offsets_due) >= offsets_every;

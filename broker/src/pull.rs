@@ -271,6 +271,7 @@ impl Pull {
                     if moved { ReplyCode::PullRetryImmediately } else { code(&read, offset) };
                 let reply = PullMessageReply { next_begin_offset: offset, ..self.positions() };
                 chunk.reply_with_code(self.to, code, &reply, &[]);
+                self.broker.stats.flow.pulled(0);
                 return chunk;
             }
         }
@@ -287,6 +288,8 @@ impl Pull {
         let code = code(read, self.request.queue_offset);
         let body: &[Bytes] = if code == ReplyCode::Success { &read.slices } else { &[] };
         chunk.reply_with_code(self.to, code, &reply, body);
+        let found = if code == ReplyCode::Success { read.entries.len() } else { 0 };
+        self.broker.stats.flow.pulled(found);
         if code == ReplyCode::Success {
             let key = format!("{}@{}", self.request.topic, self.request.consumer_group);
             let stats = &self.broker.stats;

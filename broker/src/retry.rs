@@ -20,18 +20,7 @@ use crate::topics::perm;
 
 /// Code 36. Reads the message from the log, which may have to wait for the disk.
 pub fn send_back(context: &Context<'_>, out: &mut Outbox) {
-    dispatch::blocking(context, out, |context| {
-        let before = context.broker.store.appended_position();
-        let outcome = give_back(context)?;
-        let end = context.broker.store.appended_position();
-        if end > before && context.broker.config.load().sync_flush {
-            let durable =
-                tokio::runtime::Handle::current().block_on(context.broker.store.durable(end));
-            durable
-                .map_err(|error| Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string()))?;
-        }
-        Ok(outcome)
-    });
+    dispatch::blocking_durably(context, out, give_back);
 }
 
 fn give_back(context: &Context<'_>) -> Outcome {

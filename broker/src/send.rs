@@ -353,6 +353,7 @@ impl Group {
                 return;
             }
             Err(error) => {
+                broker.stats.flow.put_failed(self.batch.len());
                 let refusal = refused(error);
                 self.pending.iter().for_each(|pending| out.now.refuse(pending.to, &refusal));
                 self.clear();
@@ -363,6 +364,8 @@ impl Group {
         if std::mem::take(&mut self.has_delayed) {
             broker.delay_arrived.notify_one();
         }
+        broker.stats.flow.put(self.batch.len(), self.batch.bytes());
+        broker.stats.flow.sent.add(self.batch.len() as u64);
         self.answer(broker, end, out);
         self.clear();
         let suffix = &self.suffix;

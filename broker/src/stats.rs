@@ -1,11 +1,15 @@
 //! Counters that operators ask for: sums since the start and rates of the last minute, hour and day.
 
+mod flow;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use protocol::body::{BrokerStatsData, BrokerStatsItem};
+
+pub use flow::{Flow, Sums};
 
 /// Something counted: how much, in how many steps.
 #[derive(Debug, Default)]
@@ -92,6 +96,7 @@ impl Counter {
 /// Counters by name and key, under the names that tools ask for.
 #[derive(Debug, Default)]
 pub struct Stats {
+    pub flow: Flow,
     table: Mutex<HashMap<(&'static str, String), Arc<Counter>>>,
 }
 
@@ -116,6 +121,14 @@ pub mod kind {
 }
 
 impl Stats {
+    /// With the counters of a broker as a whole, whose key is its cluster.
+    pub fn new(cluster: &str) -> Self {
+        let mut stats = Self::default();
+        stats.flow.sent = stats.counter(kind::BROKER_PUT_NUMS, cluster);
+        stats.flow.got = stats.counter(kind::BROKER_GET_NUMS, cluster);
+        stats
+    }
+
     /// The counter, made when first asked for.
     pub fn counter(&self, kind: &'static str, key: &str) -> Arc<Counter> {
         self.table.lock().entry((kind, key.to_owned())).or_default().clone()

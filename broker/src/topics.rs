@@ -127,6 +127,11 @@ impl Topics {
         }
     }
 
+    /// The broker's own permission changed, which nameservers take for a change of every topic.
+    pub fn permission_changed(&self, now_ms: i64) {
+        self.changed(now_ms);
+    }
+
     /// Takes over a version that was kept elsewhere.
     pub fn set_version(&self, version: DataVersion) {
         *self.version.lock() = version;

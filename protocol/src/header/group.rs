@@ -11,7 +11,7 @@ header! {
 
 header! {
     pub struct GetAllSubscriptionGroup {
-        pub group_seq: i32,
+        pub group_seq: Option<i32>,
         pub data_version: Option<String>,
         pub max_group_num: Option<i32>,
     }

@@ -25,7 +25,7 @@ header! {
 
 header! {
     pub struct GetAllTopicConfig {
-        pub topic_seq: i32,
+        pub topic_seq: Option<i32>,
         pub data_version: Option<String>,
         pub max_topic_num: Option<i32>,
     }

@@ -1,0 +1,231 @@
+//! Every request there is, asked of a running broker: which are served, and that none harms it.
+
+use std::time::Duration;
+
+use broker::config::Config;
+use broker::process::{self, Running};
+use protocol::fields::Fields;
+use protocol::frame::{Command, Encoding};
+use protocol::header::Empty;
+use protocol::header::pull::PullMessage;
+use protocol::reply::ReplyCode;
+use protocol::request::{RequestCode, Server};
+use remoting::pool::Pool;
+use remoting::process::Shutdown;
+
+const WAIT: Duration = Duration::from_secs(20);
+
+/// What belongs to other kinds of brokers, to what is not there yet, or to nobody any more.
+const UNSERVED: &[i32] = &[
+    13, 22, 23, 27, 37, 47, 60, 61, 209, 210, 211, 212, 213, 214, 301, 302, 323, 354, 355, 370,
+    400, 401, 402, 513, 902, 903, 905, 908, 1007, 1008, 2001, 2002, 2003, 2004, 3001, 3002, 3003,
+    3004, 3005, 3006, 3007, 3008, 3009, 3010, 5001, 200050, 200051, 200052, 200053, 200054, 200055,
+    200056, 200070, 200071, 200072, 200074, 200075, 200076, 200077, 200078, 200079, 200151,
+];
+
+struct Stage {
+    running: Running,
+    pool: Pool,
+    shutdown: Shutdown,
+    _folder: tempfile::TempDir,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().to_str().unwrap().to_owned();
+        let settings = [
+            ("storePathRootDir", root.as_str()),
+            ("listenPort", "0"),
+            ("mappedFileSizeCommitLog", "16777216"),
+        ];
+        let given = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let shutdown = Shutdown::new();
+        let running = process::start(Config::new(given).unwrap(), shutdown.clone()).await.unwrap();
+        Self { running, pool: Pool::new(shutdown.clone()), shutdown, _folder: folder }
+    }
+
+    async fn call(&self, request: Command<'static>) -> Command<'static> {
+        let address = self.running.address.to_string();
+        let code = request.code;
+        match self.pool.call(&address, request, WAIT).await {
+            Ok(answer) => {
+                let remark = answer.remark.as_deref().unwrap_or_default();
+                assert!(!remark.contains("met a defect"), "request {code} met a defect");
+                answer
+            }
+            Err(error) => panic!("no answer to {code}: {error}"),
+        }
+    }
+
+    /// A message goes in and comes out.
+    async fn still_serves(&self) {
+        let send = Fields::default()
+            .with("producerGroup", "p")
+            .with("topic", "still_serves")
+            .with("defaultTopic", "TBW102")
+            .with("defaultTopicQueueNums", "1")
+            .with("queueId", "0")
+            .with("sysFlag", "0")
+            .with("bornTimestamp", "1")
+            .with("flag", "0");
+        let sent = self.call(request(10, send, b"hello")).await;
+        assert_eq!(sent.code, 0, "{:?}", sent.remark);
+        let offset = sent.fields.get("queueOffset").unwrap().parse().unwrap();
+        let pull = PullMessage {
+            consumer_group: "g".to_owned(),
+            topic: "still_serves".to_owned(),
+            lite_topic: None,
+            queue_id: 0,
+            queue_offset: offset,
+            max_msg_nums: 1,
+            sys_flag: 4,
+            commit_offset: 0,
+            suspend_timeout_millis: 0,
+            subscription: Some("*".to_owned()),
+            sub_version: 0,
+            expression_type: None,
+            max_msg_bytes: None,
+            request_source: None,
+            proxy_froward_client_id: None,
+        };
+        let pulled = self.call(Command::request(11, &pull)).await;
+        assert_eq!(pulled.code, 0, "{:?}", pulled.remark);
+        assert!(pulled.body.windows(5).any(|part| part == b"hello"));
+    }
+
+    async fn end(self) {
+        self.shutdown.cancel();
+        self.running.finished().await.unwrap();
+    }
+}
+
+fn request(code: i32, fields: Fields<'static>, body: &[u8]) -> Command<'static> {
+    let blank = Command::request(code, &Empty {});
+    Command { fields, ..blank }.with_body(body)
+}
+
+#[tokio::test]
+async fn what_is_not_served_says_so_and_is_listed_here() {
+    let stage = Stage::new().await;
+    let mut unserved = Vec::new();
+    for &code in RequestCode::ALL {
+        let answer = stage.call(request(code.to_wire(), Fields::default(), b"")).await;
+        let refused = answer.code == ReplyCode::RequestCodeNotSupported.to_wire();
+        if code.server() == Server::Broker && refused {
+            unserved.push(code.to_wire());
+        } else if code.server() != Server::Broker {
+            assert!(refused, "{code:?} is not for a broker");
+        }
+    }
+    let mut expected = UNSERVED.to_vec();
+    expected.sort_unstable();
+    unserved.sort_unstable();
+    assert_eq!(unserved, expected);
+    stage.end().await;
+}
+
+/// Field values that a careless, an old or a hostile client might send under every name there is.
+fn odd_headers() -> Vec<Fields<'static>> {
+    const NAMES: [&str; 44] = [
+        "topic",
+        "group",
+        "consumerGroup",
+        "producerGroup",
+        "groupName",
+        "srcGroup",
+        "destGroup",
+        "compareGroup",
+        "filterGroups",
+        "queueId",
+        "offset",
+        "queueOffset",
+        "commitOffset",
+        "timestamp",
+        "isForce",
+        "index",
+        "count",
+        "key",
+        "maxNum",
+        "beginTimestamp",
+        "endTimestamp",
+        "msgId",
+        "clientId",
+        "clientID",
+        "statsName",
+        "statsKey",
+        "isOrder",
+        "readQueueNums",
+        "writeQueueNums",
+        "perm",
+        "topicFilterType",
+        "order",
+        "attributes",
+        "defaultTopic",
+        "topicSeq",
+        "groupSeq",
+        "dataVersion",
+        "maxTopicNum",
+        "delayLevel",
+        "maxMsgNums",
+        "sysFlag",
+        "suspendTimeoutMillis",
+        "subVersion",
+        "readable",
+    ];
+    let odd = ["", "0", "-1", "9223372036854775807", "x y\n\u{1}", "TBW102", "null", "{}", "é+="];
+    let all = odd
+        .map(|value| NAMES.iter().fold(Fields::default(), |fields, name| fields.with(name, value)));
+    let plain = |value: &str| {
+        let topic = ["topic", "defaultTopic"];
+        NAMES.iter().fold(Fields::default(), |fields, name| {
+            let named = topic.contains(name) || name.to_lowercase().contains("group");
+            fields.with(name, if named { "odd" } else { value })
+        })
+    };
+    let mut headers = all.to_vec();
+    headers.extend([plain("-1"), plain("0"), plain("2147483648"), Fields::default()]);
+    headers
+}
+
+/// Bodies likewise: among them a lock request of clients that know no `onlyThisBroker`.
+const ODD_BODIES: [&[u8]; 12] = [
+    b"",
+    b"{}",
+    b"[]",
+    b"null",
+    b"0",
+    b"\x00\xff\xfe garbage",
+    b"{\"clientId\":\"c\",\"consumerGroup\":\"g\",\"mqSet\":[{\"brokerName\":\"b\",\"queueId\":0,\"topic\":\"t\"}]}",
+    b"{\"clientID\":\"\",\"consumerDataSet\":[{}],\"producerDataSet\":[{}]}",
+    b"{\"groupName\":\"a b\",\"attributes\":{\"x\":\"\",\"\":\"y\"}}",
+    b"{\"topicConfigList\":[{\"topicName\":\"t\",\"readQueueNums\":-1},{}],\"groupConfigList\":[{}]}",
+    b"{\"offsetTable\":{{}:{}}}",
+    b"listenPort=1\nnobody=2\n=\n\\u",
+];
+
+#[tokio::test]
+async fn no_request_however_odd_is_left_without_answer_or_stops_the_broker() {
+    let stage = Stage::new().await;
+    let mut deep = Vec::new();
+    deep.resize(100_000, b'[');
+    for &code in RequestCode::ALL {
+        let code = code.to_wire();
+        for header in odd_headers() {
+            // A refused lock, a refused pull: whatever it is, it is an answer.
+            stage.call(request(code, header.clone(), b"{}")).await;
+            let binary = Command { encoding: Encoding::Binary, ..request(code, header, b"") };
+            stage.call(binary).await;
+        }
+        for body in ODD_BODIES {
+            stage.call(request(code, Fields::default(), body)).await;
+            let named = Fields::default().with("topic", "t").with("consumerGroup", "g");
+            let old = Command { version: 0, ..request(code, named, body) };
+            stage.call(old).await;
+        }
+        stage.call(request(code, Fields::default(), &deep)).await;
+    }
+    stage.call(request(i32::MAX, Fields::default(), b"")).await;
+    stage.still_serves().await;
+    stage.end().await;
+}
