@@ -50,7 +50,8 @@ impl Wire {
         Ok(Self::over(self.stream.try_clone()?))
     }
 
-    fn over(stream: TcpStream) -> Self {
+    /// A connection somebody made.
+    pub(super) fn over(stream: TcpStream) -> Self {
         let read = vec![0; READ_BYTES];
         Self { stream, out: Vec::new(), written: 0, read, start: 0, end: 0 }
     }

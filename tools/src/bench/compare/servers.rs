@@ -198,7 +198,14 @@ impl Ground {
         let pom = self.dir.join("pom.xml");
         fs::write(&pom, POM)?;
         let mut mvn = Command::new("mvn");
-        mvn.args(["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-f"]);
+        mvn.args([
+            "-q",
+            "-B",
+            "-Dstyle.color=never",
+            "dependency:copy-dependencies",
+            "-DincludeScope=runtime",
+            "-f",
+        ]);
         mvn.arg(&pom).arg(format!("-DoutputDirectory={}", lib.display()));
         let status = mvn.stdout(Stdio::null()).status().context("mvn does not start")?;
         if !status.success() {
