@@ -66,9 +66,11 @@ fn greet(map: SocketAddr, work: SocketAddr, store: &Path, took: Duration) {
 pub async fn nameserver(args: Role) -> Result<()> {
     let shutdown = process::shutdown_on_signal()?;
     let home = args.data;
-    let mut pairs: BTreeMap<String, String> = file_pairs(args.config.as_deref())?.into_iter().collect();
+    let mut pairs: BTreeMap<String, String> =
+        file_pairs(args.config.as_deref())?.into_iter().collect();
     pairs.extend(flag_pairs(&args.settings)?);
-    let text = protocol::java_properties::write(pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    let text =
+        protocol::java_properties::write(pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())));
     let (config, without_effect) = nameserver::config::Config::read(&text, &home)?;
     if !without_effect.is_empty() {
         warn!(keys = without_effect.join(" "), "keys that only tune a JVM have no effect");
