@@ -352,3 +352,80 @@ impl Generator {
 fn nanos(seconds: f64) -> u64 {
     (seconds * 1e9) as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use protocol::frame::Command;
+    use protocol::header::Empty;
+    use protocol::request::RequestCode;
+
+    use super::super::target::Header;
+    use super::super::template::read_stamp;
+    use super::*;
+
+    /// Answers every request on a thread for each connection; every third send is refused.
+    fn server() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut wire = Wire::over(stream.unwrap());
+                std::thread::spawn(move || while serve(&mut wire).is_ok() {});
+            }
+        });
+        address
+    }
+
+    fn serve(wire: &mut Wire) -> Result<()> {
+        wire.fill()?;
+        let mut answers = Vec::new();
+        while let Some(frame) = wire.frame()? {
+            let request = Command::decode(frame)?;
+            let is_send = request.code == RequestCode::SendMessageV2.to_wire();
+            let mut reply = Command::reply(&Empty {});
+            if is_send && read_stamp(&request.body).unwrap().0.is_multiple_of(3) {
+                reply.code = 2;
+            }
+            // Out of order, as a server with several threads answers.
+            answers.insert(0, reply.answering(request.opaque, request.encoding));
+        }
+        answers.iter().for_each(|reply| reply.encode(&mut wire.out));
+        wire.flush()?;
+        Ok(())
+    }
+
+    #[test]
+    fn every_request_is_answered_or_counted_as_refused() {
+        let broker = server();
+        for header in [Header::Json, Header::Binary] {
+            for rate in [None, Some(20_000)] {
+                let target = Target {
+                    broker: broker.clone(),
+                    namesrv: None,
+                    header,
+                    server_pid: None,
+                    json: false,
+                };
+                let load = Load {
+                    connections: 3,
+                    depth: 5,
+                    size: 100,
+                    batch: 1,
+                    topic: "T".to_owned(),
+                    topics: 2,
+                    queues: 4,
+                    rate,
+                    warmup: 0.0,
+                    duration: 60.0,
+                    count: Some(2000),
+                };
+                let figures = run(&Args { target, load }).unwrap();
+                assert!(figures.messages >= 2000, "{figures}");
+                let (refused, in_flight) = (figures.errors["2"], 15);
+                assert!(refused.abs_diff(figures.messages / 2) <= in_flight, "{figures}");
+            }
+        }
+    }
+}

@@ -50,7 +50,8 @@ impl Wire {
         Ok(Self::over(self.stream.try_clone()?))
     }
 
-    fn over(stream: TcpStream) -> Self {
+    /// A connection somebody made.
+    pub(super) fn over(stream: TcpStream) -> Self {
         let read = vec![0; READ_BYTES];
         Self { stream, out: Vec::new(), written: 0, read, start: 0, end: 0 }
     }
@@ -148,6 +149,7 @@ pub(super) fn glance(frame: &mut [u8]) -> Result<Glance> {
 
 fn success(frame: &[u8]) -> Option<Glance> {
     const OPAQUE: &[u8] = b"\"opaque\":";
+    const OPAQUE_Q: usize = 4;
     let [_, _, _, _, form, a, b, c] = *frame.first_chunk::<8>()?;
     let len = u32::from_be_bytes([0, a, b, c]) as usize;
     let header = frame.get(8..8 + len)?;
@@ -159,9 +161,18 @@ fn success(frame: &[u8]) -> Option<Glance> {
     if !header.starts_with(b"{\"code\":0,") {
         return None;
     }
-    let at = header.windows(OPAQUE.len()).rposition(|window| window == OPAQUE)?;
+    // From the end, as the fields before it may hold any text; by its rarest letter, to be quick.
+    let mut rest = header;
+    let after = loop {
+        let letter = rest.iter().rposition(|byte| *byte == b'q')?;
+        let start = letter.checked_sub(OPAQUE_Q)?;
+        match header[start..].strip_prefix(OPAQUE) {
+            Some(after) => break after,
+            None => rest = &header[..letter],
+        }
+    };
     let mut opaque = 0i32;
-    for byte in header[at + OPAQUE.len()..].iter().take_while(|byte| byte.is_ascii_digit()) {
+    for byte in after.iter().take_while(|byte| byte.is_ascii_digit()) {
         opaque = opaque.checked_mul(10)?.checked_add(i32::from(byte - b'0'))?;
     }
     Some(Glance { code: 0, opaque })

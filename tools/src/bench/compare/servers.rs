@@ -113,7 +113,7 @@ impl Ground {
         let port = self.port + kind.port();
         fs::write(&conf, self.broker_conf(kind, setting.flush, &dir))?;
         let mut command = match kind {
-            Kind::Ferromq => ferromq(&dir, &conf)?,
+            Kind::Ferromq => ferromq(&dir, &conf, self.port + kind.nameserver_port())?,
             Kind::Stock | Kind::StockPwrite => self.stock_broker(&dir, &conf, setting.pretouch)?,
         };
         let address = format!("127.0.0.1:{port}");
@@ -198,7 +198,14 @@ impl Ground {
         let pom = self.dir.join("pom.xml");
         fs::write(&pom, POM)?;
         let mut mvn = Command::new("mvn");
-        mvn.args(["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-f"]);
+        mvn.args([
+            "-q",
+            "-B",
+            "-Dstyle.color=never",
+            "dependency:copy-dependencies",
+            "-DincludeScope=runtime",
+            "-f",
+        ]);
         mvn.arg(&pom).arg(format!("-DoutputDirectory={}", lib.display()));
         let status = mvn.stdout(Stdio::null()).status().context("mvn does not start")?;
         if !status.success() {
@@ -253,9 +260,10 @@ impl Kind {
 }
 
 /// THE START COMMAND OF FERROMQ: this binary, everything in one process, a stock broker.conf.
-fn ferromq(dir: &Path, conf: &Path) -> Result<Command> {
+fn ferromq(dir: &Path, conf: &Path, nameserver_port: u16) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("standalone").arg("--data").arg(dir.join("store")).arg("-c").arg(conf);
+    command.arg("standalone").arg("--data").arg(dir).arg("--config").arg(conf);
+    command.arg("--nameserver-port").arg(nameserver_port.to_string());
     Ok(command)
 }
 

@@ -51,6 +51,8 @@ const COLUMNS: [Column; 5] = [
     ("server RSS MiB", |run| run.server.map_or(0.0, |server| server.rss_bytes as f64 / MIB)),
 ];
 
+/// The row that the bare disk bounds.
+const SYNC_ONE: &str = "sync-1";
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// The workloads: a row for each rival of the first server.
@@ -129,7 +131,7 @@ pub(super) fn states(all: &[State], kinds: &[Kind]) -> String {
         }
     }
     for what in whats {
-        let of = |kind: Kind| {
+        let of = |kind: Kind| -> Option<f64> {
             let state = all.iter().find(|state| state.what == what && state.kind == kind)?;
             Some(median(state.values.iter().copied()))
         };
@@ -143,6 +145,21 @@ pub(super) fn states(all: &[State], kinds: &[Kind]) -> String {
             _ => text.push_str(" |\n"),
         }
     }
+    text
+}
+
+/// The bare disk, and how near to it a single synchronous producer comes.
+pub(super) fn disk(disk: &Figures, all: &[Runs]) -> String {
+    let mut text = format!(
+        "Bare loop of pwrite + fdatasync of 1.25 KiB on this disk: {} writes/s, p50 {:.0} µs",
+        short(disk.per_second),
+        disk.latency.p50
+    );
+    for runs in all.iter().filter(|runs| runs.workload == SYNC_ONE) {
+        let share = median(runs.runs.iter().map(|run| run.per_second)) / disk.per_second;
+        let _ = write!(text, "; one producer of {} reaches {:.0} %", runs.server, share * 100.0);
+    }
+    text.push_str(".\n");
     text
 }
 
