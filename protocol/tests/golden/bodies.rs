@@ -1,15 +1,19 @@
 //! Every body reads as what its code says it is, and is written again as it came.
 
+use std::collections::BTreeSet;
+use std::io::Read;
+
+use flate2::read::ZlibDecoder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use protocol::body::*;
 use protocol::java_properties;
 use protocol::json::{Dialect, read, write};
+use protocol::language::version::V5_0_0;
 use protocol::message::batch_entries;
 use protocol::record::Record;
 
-use crate::common::Golden;
 use crate::each;
 use crate::tree::Tree;
 
@@ -29,6 +33,20 @@ enum Body {
 }
 
 use Body::*;
+
+/// Codes whose bodies hold Java maps and sets, which come in hash order; ours come out sorted.
+const IN_HASH_ORDER: [i32; 12] = [21, 28, 42, 43, 103, 201, 206, 224, 304, 305, 307, 328];
+
+/// What 4.9.8 does not know, and ours write with its default.
+const ADDED: [&str; 3] =
+    [",\"heartbeatFingerprint\":0", ",\"withoutSub\":false", ",\"onlyThisBroker\":false"];
+
+/// Bodies that are not what their header says; stock refuses them.
+const REFUSED_UNREAD: [&str; 3] = [
+    "register_broker.request.compressed_unmarked-binary",
+    "send_batch_message.request.delayed",
+    "send_batch_message.request.to_retry_topic",
+];
 
 fn json<T: DeserializeOwned + Serialize>() -> Body {
     Json(|body, dialect| write(&read::<T>(body).unwrap(), dialect))
@@ -124,53 +142,46 @@ fn properties_again(body: &[u8]) -> Vec<u8> {
         .into_bytes()
 }
 
+/// The unfolded text: two packers may fold one text in two ways.
+fn inflated(body: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    ZlibDecoder::new(body).read_to_end(&mut plain).unwrap();
+    plain
+}
+
 #[test]
 fn every_body_is_what_its_code_says_and_is_written_again() {
-    let mut wrong = Vec::new();
+    let mut sorted = BTreeSet::new();
     each(|golden, command, code| {
-        if command.body.is_empty() {
+        let (name, body) = (&golden.name, &*command.body);
+        if body.is_empty() || REFUSED_UNREAD.contains(&name.as_str()) {
             return;
         }
-        let body = &*command.body;
         let kind = if command.is_reply() { of_answer(code) } else { of_request(code) };
-        let kind = kind.unwrap_or_else(|| panic!("{} ({code}) has a body", golden.name));
-        let written = match kind {
+        let written = match kind.unwrap_or_else(|| panic!("{name} ({code}) has a body")) {
             Opaque => return,
-            Json(again) => {
-                let dialect = if code == 105 { Dialect::Standard } else { Dialect::Fastjson };
-                again(body, dialect)
-            }
             Records => records_again(body),
-            Batch if body == b"no" => return,
             Batch => batch_again(body),
             Properties => properties_again(body),
-            Registration => {
-                let compressed = command.fields.get("compressed") == Some("true");
-                match RegisterBrokerBody::decode(body, compressed) {
-                    Ok(it) => it.encode(compressed),
-                    Err(error) => {
-                        wrong.push(format!("{} {error}", golden.name));
-                        return;
-                    }
-                }
+            Registration if command.fields.get("compressed") == Some("true") => {
+                let registration = RegisterBrokerBody::decode(body, true).unwrap();
+                assert_eq!(inflated(&registration.encode(true)), inflated(body), "{name}");
+                return;
             }
+            Registration => RegisterBrokerBody::decode(body, false).unwrap().encode(false),
+            Json(again) if code == 105 => again(body, Dialect::Standard),
+            Json(again) => again(body, Dialect::Fastjson),
         };
-        if written != body {
-            let same = written.len() == body.len()
-                && written.first() == Some(&b'{')
-                && Tree::of(&written) == Tree::of(body);
-            if same {
-                wrong.push(format!("{} {code} order", golden.name))
-            } else {
-                wrong.push(format!(
-                    "{} ({code}):\n {}\n {}",
-                    golden.name,
-                    String::from_utf8_lossy(body),
-                    String::from_utf8_lossy(&written)
-                ));
-            }
+        let mut shown = String::from_utf8_lossy(&written).into_owned();
+        if command.version < V5_0_0 {
+            ADDED.iter().for_each(|added| shown = shown.replace(added, ""));
+        }
+        if shown.as_bytes() != body && written != body {
+            assert!(IN_HASH_ORDER.contains(&code), "{name} ({code}): {shown}");
+            assert_eq!(written.len(), body.len(), "{name} ({code}): {shown}");
+            assert_eq!(Tree::of(&written), Tree::of(body), "{name} ({code})");
+            sorted.insert(code);
         }
     });
-    let _: Option<Golden> = None;
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(sorted, BTreeSet::from(IN_HASH_ORDER));
 }

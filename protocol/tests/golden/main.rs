@@ -1,4 +1,5 @@
 //! Walks `golden/` both ways: frames of stock software are read, understood and written again.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,6 +12,7 @@ use protocol::request::RequestCode;
 mod common;
 
 mod bodies;
+mod cpp;
 mod headers;
 mod text;
 
