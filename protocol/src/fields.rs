@@ -12,6 +12,8 @@ use smallvec::SmallVec;
 pub struct Fields<'a> {
     text: Cow<'a, [u8]>,
     pairs: SmallVec<[Pair; 20]>,
+    /// The list was sent, though nothing may be in it.
+    sent: bool,
 }
 
 /// Where one key and its value lie in the text.
@@ -42,8 +44,8 @@ pub enum FieldError {
 }
 
 impl<'a> Fields<'a> {
-    pub(crate) fn from_parts(text: &'a [u8], pairs: SmallVec<[Pair; 20]>) -> Self {
-        Self { text: Cow::Borrowed(text), pairs }
+    pub(crate) fn from_parts(text: &'a [u8], pairs: SmallVec<[Pair; 20]>, sent: bool) -> Self {
+        Self { text: Cow::Borrowed(text), pairs, sent }
     }
 
     /// The pairs as they were sent.
@@ -65,6 +67,11 @@ impl<'a> Fields<'a> {
         self.pairs.is_empty()
     }
 
+    /// Whether there was a list at all: in JSON an empty one and none are not the same bytes.
+    pub fn was_sent(&self) -> bool {
+        self.sent
+    }
+
     /// Reads a `T`, ignoring the fields it does not name.
     pub fn read<'f, T: Header<'f>>(&'f self) -> Result<T, FieldError> {
         T::read(self)
@@ -72,7 +79,7 @@ impl<'a> Fields<'a> {
 
     /// A copy that owns its text.
     pub fn into_owned(self) -> Fields<'static> {
-        Fields { text: Cow::Owned(self.text.into_owned()), pairs: self.pairs }
+        Fields { text: Cow::Owned(self.text.into_owned()), pairs: self.pairs, sent: self.sent }
     }
 
     fn slice(&self, (start, len): (u32, u32)) -> &[u8] {

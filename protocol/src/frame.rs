@@ -198,6 +198,7 @@ impl<'a> Command<'a> {
             out,
             &self.head(),
             |sink| {
+                sink.keep_empty = self.fields.was_sent();
                 for (name, value) in self.fields.iter() {
                     sink.put(&String::from_utf8_lossy(name), value);
                 }
@@ -229,6 +230,8 @@ pub struct FieldWriter<'o> {
     out: &'o mut Vec<u8>,
     encoding: Encoding,
     count: usize,
+    /// An empty list is written too.
+    keep_empty: bool,
 }
 
 impl Sink for FieldWriter<'_> {

@@ -81,7 +81,7 @@ requests! {
     22      GetTopicConfigList:                Empty                            => Empty,                     Broker;
     23      GetTopicNameList:                  Empty                            => Empty,                     Broker;
     25      UpdateBrokerConfig:                Empty                            => Empty,                     Broker;
-    26      GetBrokerConfig:                   Empty                            => Empty,                     Broker;
+    26      GetBrokerConfig:                   Empty                            => GetBrokerConfigReply,      Broker;
     27      TriggerDeleteFiles:                Empty                            => Empty,                     Broker;
     28      GetBrokerRuntimeInfo:              Empty                            => Empty,                     Broker;
     29      SearchOffsetByTimestamp:           SearchOffset                     => SearchOffsetReply,         Broker;

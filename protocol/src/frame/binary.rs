@@ -35,7 +35,7 @@ pub(super) fn decode(header: &[u8]) -> Result<Command<'_>, FrameError> {
         let narrow = |(at, len): (usize, usize)| (at as u32, len as u32);
         pairs.push(Pair { key: narrow(key), value: narrow(value) });
     }
-    command.fields = Fields::from_parts(header, pairs);
+    command.fields = Fields::from_parts(header, pairs, true);
     Ok(command)
 }
 
@@ -88,7 +88,7 @@ pub(super) fn encode(
     out.extend_from_slice(remark.as_bytes());
     let at = out.len();
     out.extend_from_slice(&[0; 4]);
-    fields(&mut FieldWriter { out, encoding: Encoding::Binary, count: 0 });
+    fields(&mut FieldWriter { out, encoding: Encoding::Binary, count: 0, keep_empty: true });
     let len = length(out.len() - at - 4);
     out[at..at + 4].copy_from_slice(&len.to_be_bytes());
 }

@@ -19,7 +19,7 @@ pub(super) fn decode(header: &mut [u8]) -> Result<Command<'_>, FrameError> {
         b"flag" => parser.number().map(|value| seen.flag = value),
         b"language" => parser.scalar().map(|value| seen.language = value),
         b"remark" => parser.scalar().map(|value| seen.remark = value),
-        b"extFields" => parser.fields(&mut seen.pairs),
+        b"extFields" => parser.fields(&mut seen.pairs).map(|sent| seen.sent = sent),
         _ => parser.skip(DEPTH_MAX),
     })?;
     parser.blanks();
@@ -42,7 +42,7 @@ pub(super) fn decode(header: &mut [u8]) -> Result<Command<'_>, FrameError> {
         None => Language::Unknown,
     };
     command.remark = seen.remark.map(slice).map(String::from_utf8_lossy);
-    command.fields = Fields::from_parts(header, seen.pairs);
+    command.fields = Fields::from_parts(header, seen.pairs, seen.sent);
     Ok(command)
 }
 
@@ -57,6 +57,7 @@ struct Seen {
     language: Option<Span>,
     remark: Option<Span>,
     pairs: Pairs,
+    sent: bool,
 }
 
 struct Parser<'a> {
@@ -118,10 +119,11 @@ impl Parser<'_> {
         }
     }
 
-    fn fields(&mut self, pairs: &mut Pairs) -> Result<(), FrameError> {
+    /// Whether there is a list, and not null in its place.
+    fn fields(&mut self, pairs: &mut Pairs) -> Result<bool, FrameError> {
         if self.text[self.at..].starts_with(b"null") {
             self.at += 4;
-            return Ok(());
+            return Ok(false);
         }
         self.object(|parser, key| {
             if let Some(value) = parser.scalar()? {
@@ -130,7 +132,8 @@ impl Parser<'_> {
                 pairs.push(Pair { key: narrow(key), value: narrow(value) });
             }
             Ok(())
-        })
+        })?;
+        Ok(true)
     }
 
     /// A string, number or boolean as text; `None` for null.
@@ -272,9 +275,9 @@ pub(super) fn encode(
     out.extend_from_slice(digits.format(head.code).as_bytes());
     let before = out.len();
     out.extend_from_slice(b",\"extFields\":{");
-    let mut writer = FieldWriter { out, encoding: Encoding::Json, count: 0 };
+    let mut writer = FieldWriter { out, encoding: Encoding::Json, count: 0, keep_empty: false };
     fields(&mut writer);
-    if writer.count == 0 {
+    if writer.count == 0 && !writer.keep_empty {
         out.truncate(before);
     } else {
         out.push(b'}');

@@ -1,4 +1,5 @@
 use super::*;
+use crate::header::Empty;
 use crate::header::offset::GetMaxOffset;
 use crate::header::send::Send;
 
@@ -49,6 +50,28 @@ fn numbers_booleans_and_nulls_are_taken_where_text_is_expected() {
     let send: Send<'_> = command.fields.read().unwrap();
     assert_eq!((send.topic, send.queue_id, send.batch), ("t", 0, true));
     assert_eq!((send.properties, send.born_timestamp), (None, 1_700_000_000_000));
+}
+
+#[test]
+fn an_empty_list_of_fields_and_none_stay_apart() {
+    for (header, sent) in [
+        (
+            r#"{"code":1,"extFields":{},"flag":0,"language":"JAVA","opaque":1,"serializeTypeCurrentRPC":"JSON","version":0}"#,
+            true,
+        ),
+        (
+            r#"{"code":1,"flag":0,"language":"JAVA","opaque":1,"serializeTypeCurrentRPC":"JSON","version":0}"#,
+            false,
+        ),
+    ] {
+        let frame = json_frame(header, b"");
+        let mut bytes = frame.clone();
+        let command = Command::decode(&mut bytes).unwrap();
+        assert_eq!(command.fields.was_sent(), sent);
+        assert_eq!(encoded(&command.into_owned()), frame);
+    }
+    // Ours have a list only when there is something in it.
+    assert!(!String::from_utf8(encoded(&Command::reply(&Empty {}))).unwrap().contains("extFields"));
 }
 
 #[test]

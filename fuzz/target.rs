@@ -1,0 +1,6 @@
+//! libFuzzer behind the target that the binary is named after.
+#![no_main]
+
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| targets::run(env!("CARGO_BIN_NAME"), input));
