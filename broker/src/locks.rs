@@ -48,6 +48,13 @@ impl Locks {
         granted
     }
 
+    /// Whether any queue of the group is locked: then it consumes in order.
+    pub fn any_held(&self, group: &str, now_ms: i64) -> bool {
+        let groups = self.groups.lock();
+        let held = |lock: &Lock| now_ms - lock.renewed_ms <= HOLD_MS;
+        groups.get(group).is_some_and(|locks| locks.values().any(held))
+    }
+
     /// Gives back what the client holds of these.
     pub fn unlock(&self, group: &str, client_id: &str, queues: &BTreeSet<MessageQueue>) {
         let mut groups = self.groups.lock();
@@ -83,6 +90,7 @@ mod tests {
         assert_eq!(locks.lock("g", "b", queues(&[1]), 2), queues(&[]));
         locks.unlock("g", "a", &queues(&[1]));
         assert_eq!(locks.lock("g", "b", queues(&[1]), 2), queues(&[1]));
+        assert!(locks.any_held("g", HOLD_MS) && !locks.any_held("nobody", 0));
         assert_eq!(locks.lock("g", "b", queues(&[0]), HOLD_MS), queues(&[]));
         assert_eq!(locks.lock("g", "b", queues(&[0]), HOLD_MS + 1), queues(&[0]));
     }

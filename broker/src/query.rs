@@ -6,7 +6,7 @@ use protocol::header::Empty;
 use protocol::header::query::{QueryMessage, QueryMessageReply, ViewMessage};
 use protocol::reply::{Refusal, ReplyCode};
 use remoting::clock;
-use store::{Access, KeyQuery};
+use store::{Access, KeyKind, KeyQuery};
 
 use crate::dispatch::{Context, Outcome};
 use crate::offsets::requests::unreadable;
@@ -29,6 +29,12 @@ pub fn by_key(context: &Context<'_>) -> Outcome {
     let request: QueryMessage = context.header()?;
     let broker = context.broker;
     let unique = context.request.fields.get("_UNIQUE_KEY_QUERY") == Some("true");
+    let kind = match request.index_type.as_deref() {
+        _ if unique => KeyKind::Unique,
+        Some("U") => KeyKind::Unique,
+        Some("T") => KeyKind::Tags,
+        _ => KeyKind::Any,
+    };
     let query_max = broker.config.load().query_max;
     let wanted = if unique { query_max } else { request.max_num.clamp(1, 1024) };
     let found = broker
@@ -39,7 +45,7 @@ pub fn by_key(context: &Context<'_>) -> Outcome {
             begin_ms: request.begin_timestamp,
             end_ms: request.end_timestamp,
             max: wanted as usize,
-            only_unique: unique,
+            kind,
         })
         .map_err(unreadable)?;
     let mut reply = Command::reply(&QueryMessageReply {

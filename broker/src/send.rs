@@ -216,12 +216,20 @@ impl Group {
             (topic, queue_id) = (dead, 0);
         }
         let mut delay_level = seen.delay_level;
+        let dead;
+        if topic.name.starts_with(name::DEAD_LETTER_PREFIX) {
+            // Nothing delays a dead letter; the stock broker leaves this mark.
+            delay_level = 0;
+            if name::retry_group(send.topic).is_some() {
+                let mut marked = properties.to_vec();
+                properties::set(&mut marked, property::DELAY_TIME_LEVEL, b"-1");
+                dead = marked;
+                properties = &dead;
+            }
+        }
         if seen.transaction && !(reconsume_times > 0 && delay_level > 0) {
             let remark = "transactional messages are not served by this broker yet";
             return Err(Refusal::new(ReplyCode::NoPermission, remark));
-        }
-        if topic.name.starts_with(name::DEAD_LETTER_PREFIX) {
-            delay_level = 0;
         }
         if seen.timer && delay_level == 0 {
             let remark = "messages with TIMER_* properties are not served by this broker yet; \
@@ -520,7 +528,9 @@ fn dead_letters(
     })?;
     let own = send.max_reconsume_times;
     let own = own.filter(|_| request.version >= protocol::language::version::V3_4_9);
-    if reconsume_times <= own.unwrap_or(config.retry_max_times) {
+    // A group that consumes in order retries in place: what it sends here has failed for good.
+    let in_order = broker.locks.any_held(group, clock::now_ms());
+    if !in_order && reconsume_times <= own.unwrap_or(config.retry_max_times) {
         return Ok(None);
     }
     broker.topic_or_create(&name::dead_letter_topic(group), 1, 0).map(Some)

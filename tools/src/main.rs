@@ -33,22 +33,22 @@ enum Command {
 
 /// How to start everything in one process.
 #[derive(Debug, Args)]
-pub struct Standalone {
+pub(crate) struct Standalone {
     /// Where everything is kept.
     #[arg(short, long, default_value = "./data")]
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
     /// A stock broker.conf.
     #[arg(short, long)]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// The nameserver's port.
     #[arg(long, default_value_t = 9876)]
-    pub nameserver_port: u16,
+    pub(crate) nameserver_port: u16,
     /// The broker's port, unless the file says it.
     #[arg(long)]
-    pub broker_port: Option<u16>,
+    pub(crate) broker_port: Option<u16>,
     /// A broker key and its value, over the file.
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub settings: Vec<String>,
+    pub(crate) settings: Vec<String>,
 }
 
 impl Default for Standalone {
@@ -65,30 +65,30 @@ impl Default for Standalone {
 
 /// How to start a nameserver.
 #[derive(Debug, Args)]
-pub struct Role {
+pub(crate) struct Role {
     /// Where its few files are kept.
     #[arg(short, long, default_value = "./data/nameserver")]
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
     /// A stock namesrv.conf.
     #[arg(short, long)]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// A key and its value, over the file.
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub settings: Vec<String>,
+    pub(crate) settings: Vec<String>,
 }
 
 /// How to start a broker.
 #[derive(Debug, Args)]
-pub struct BrokerRole {
+pub(crate) struct BrokerRole {
     /// A stock broker.conf.
     #[arg(short, long)]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Nameservers, `host:port` between semicolons.
     #[arg(short, long)]
-    pub namesrv: Option<String>,
+    pub(crate) namesrv: Option<String>,
     /// A key and its value, over the file.
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub settings: Vec<String>,
+    pub(crate) settings: Vec<String>,
 }
 
 fn main() -> ExitCode {

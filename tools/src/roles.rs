@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use crate::{BrokerRole, Role, Standalone};
 
 /// Runs a role on a runtime of its own, with the log on standard error.
-pub fn run(role: impl Future<Output = Result<()>>) -> Result<()> {
+pub(crate) fn run(role: impl Future<Output = Result<()>>) -> Result<()> {
     let level = std::env::var("FERROMQ_LOG").unwrap_or_else(|_| "info".to_owned());
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(level))
@@ -24,7 +24,7 @@ pub fn run(role: impl Future<Output = Result<()>>) -> Result<()> {
 }
 
 /// Everything there is, in one process.
-pub async fn standalone(args: Standalone) -> Result<()> {
+pub(crate) async fn standalone(args: Standalone) -> Result<()> {
     let started = clock::instant();
     let shutdown = process::shutdown_on_signal()?;
     let config = nameserver::config::Config::new(&args.data.join("nameserver"));
@@ -63,7 +63,7 @@ fn greet(map: SocketAddr, work: SocketAddr, store: &Path, took: Duration) {
 }
 
 /// A nameserver.
-pub async fn nameserver(args: Role) -> Result<()> {
+pub(crate) async fn nameserver(args: Role) -> Result<()> {
     let shutdown = process::shutdown_on_signal()?;
     let home = args.data;
     let mut pairs: BTreeMap<String, String> =
@@ -80,7 +80,7 @@ pub async fn nameserver(args: Role) -> Result<()> {
 }
 
 /// A broker.
-pub async fn broker(args: BrokerRole) -> Result<()> {
+pub(crate) async fn broker(args: BrokerRole) -> Result<()> {
     let shutdown = process::shutdown_on_signal()?;
     let mut given = file_pairs(args.config.as_deref())?;
     if let Some(namesrv) = args.namesrv {
