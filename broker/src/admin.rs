@@ -21,7 +21,9 @@ use serde::Serialize;
 use store::QueueRef;
 
 use crate::broker::Broker;
-use crate::dispatch::{Context, Outcome, answer, blocking, blocking_durably, durably, later};
+use crate::dispatch::{
+    Context, Outcome, announced, answer, blocking, blocking_durably, durably, later,
+};
 use crate::offsets::requests::unreadable;
 
 /// Serves one request of an operator; what is not served is said to be so.
@@ -29,9 +31,9 @@ pub fn serve(context: &Context<'_>, code: RequestCode, out: &mut Outbox) {
     use RequestCode as Code;
     match code {
         // Topics
-        Code::UpdateTopic => durably(context, out, topics::update),
-        Code::UpdateTopicList => durably(context, out, topics::update_list),
-        Code::DeleteTopicInBroker => durably(context, out, topics::delete),
+        Code::UpdateTopic => announced(context, out, topics::update),
+        Code::UpdateTopicList => announced(context, out, topics::update_list),
+        Code::DeleteTopicInBroker => announced(context, out, topics::delete),
         Code::GetTopicConfig => answer(context, out, topics::config),
         Code::GetAllTopicConfig => answer(context, out, topics::page),
         Code::GetSystemTopicListFromBroker => answer(context, out, topics::system),

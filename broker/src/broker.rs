@@ -16,7 +16,7 @@ use remoting::clock;
 use remoting::pool::Pool;
 use remoting::process::Shutdown;
 use store::{Appended, Batch, QueueRef, Store};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, info};
 
 use crate::clients::{Changed, Clients};
@@ -50,6 +50,8 @@ pub struct Broker {
     pub shutdown: Shutdown,
     /// Set off when nameservers have to hear of a change at once.
     pub register_now: Notify,
+    /// The generation of the topic table that all nameservers have.
+    pub registered: watch::Sender<u64>,
     /// Set off when a delayed message was stored.
     pub delay_arrived: Notify,
     pub store_host: SocketAddr,
@@ -85,6 +87,7 @@ impl Broker {
             pool,
             shutdown,
             register_now: Notify::new(),
+            registered: watch::Sender::new(0),
             delay_arrived: Notify::new(),
             store_host,
             started_ms: clock::now_ms(),

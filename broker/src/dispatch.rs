@@ -12,7 +12,7 @@ use remoting::peer::Peer;
 use serde::de::DeserializeOwned;
 
 use crate::broker::Broker;
-use crate::{admin, clients, delay, offsets, pull, query, reply, retry};
+use crate::{admin, clients, delay, offsets, pull, query, registration, reply, retry};
 
 /// A request with whoever asks and whoever is asked.
 #[derive(Debug, Clone, Copy)]
@@ -97,14 +97,36 @@ pub fn durably(
     if outcome.is_err() || end == before || !context.broker.config.load().sync_flush {
         return put(&mut out.now, context.to, outcome);
     }
-    let (durable, to) = (context.broker.store.durable(end), context.to);
-    out.later(async move {
-        let outcome = match durable.await {
-            Ok(()) => outcome,
-            Err(error) => Err(Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string())),
-        };
-        chunk(to, outcome)
+    let durable = context.broker.store.durable(end);
+    later(context, out, async move {
+        durable.await.map_err(not_durable)?;
+        outcome
     });
+}
+
+/// The same for a change of topics, and when nameservers know of it.
+pub fn announced(
+    context: &Context<'_>,
+    out: &mut Outbox,
+    handler: impl FnOnce(&Context<'_>) -> Outcome,
+) {
+    let outcome = handler(context);
+    if outcome.is_err() {
+        return put(&mut out.now, context.to, outcome);
+    }
+    let broker = context.broker.clone();
+    later(context, out, async move {
+        if broker.config.load().sync_flush {
+            let end = broker.store.appended_position();
+            broker.store.durable(end).await.map_err(not_durable)?;
+        }
+        registration::caught_up(&broker).await;
+        outcome
+    });
+}
+
+fn not_durable(error: store::FlushError) -> Refusal {
+    Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string())
 }
 
 /// Answers from a thread that may wait for the disk or compute for long.

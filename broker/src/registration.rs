@@ -14,7 +14,9 @@ use crate::broker::Broker;
 use crate::topics::perm;
 
 /// Changes within this time go out together.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(2);
+/// How long whoever changes a topic waits for the nameservers.
+const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 /// How long a nameserver has to take our leave when the process ends.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How soon a nameserver that did not answer is asked again, at first.
@@ -24,7 +26,11 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub async fn run(broker: Arc<Broker>) {
     let mut reached = false;
     loop {
+        let generation = broker.topics.generation();
         let outcome = register(&broker).await;
+        if outcome {
+            broker.registered.send_replace(generation);
+        }
         if outcome && !reached {
             info!(nameservers = ?broker.config.load().nameservers, "registered");
         }
@@ -38,6 +44,15 @@ pub async fn run(broker: Arc<Broker>) {
         }
     }
     unregister(&broker).await;
+}
+
+/// Waits until clients can find what the topic table holds now, as long as nameservers answer.
+pub async fn caught_up(broker: &Broker) {
+    let wanted = broker.topics.generation();
+    let mut registered = broker.registered.subscribe();
+    let caught_up = registered.wait_for(|generation| *generation >= wanted);
+    // The change is made all the same; nameservers that are away learn of it when they are back.
+    let _ = tokio::time::timeout(CATCH_UP_MAX, caught_up).await;
 }
 
 /// True when every nameserver has taken it.
