@@ -174,7 +174,7 @@ fn damage_to_what_is_derived_is_repaired_from_the_log() {
         if round % 3 == 0 {
             store.close().unwrap();
         } else {
-            store.checkpoint().unwrap();
+            common::checkpoint(&store);
         }
         drop(store);
         let ours = dir.path().join("ferromq");
