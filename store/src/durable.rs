@@ -256,3 +256,44 @@ impl Drop for WaitDurable {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AppendError, Batch, Clock, Config, Store};
+
+    #[test]
+    fn after_a_failed_sync_nothing_is_written_and_those_who_wait_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            segment_bytes: 1 << 16,
+            maintenance: false,
+            ..Config::new(dir.path(), Clock::new(|| 0, || 0))
+        };
+        let store = Store::open(config).unwrap();
+        let mut waiting = std::pin::pin!(store.durable(1));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(waiting.as_mut().poll(&mut context).is_pending());
+        store.core.durable.fail(std::io::Error::other("the disk is gone"));
+        let told = waiting.as_mut().poll(&mut context);
+        assert!(matches!(told, Poll::Ready(Err(FlushError::Disk(_)))), "{told:?}");
+        let refused = store.append(&mut Batch::new(), 0);
+        assert!(matches!(refused, Err(AppendError::Flush(_))), "{refused:?}");
+        assert!(store.close().is_err(), "closing cannot promise anything either");
+    }
+
+    #[test]
+    fn those_who_wait_are_woken_in_order_and_forgotten_when_they_leave() {
+        let durable = Durable::new(Flush::ASYNC, 100);
+        let mut waiters = durable.waiters.lock();
+        for (position, id) in [(150, 1), (120, 2), (200, 3)] {
+            waiters.by_position.insert((position, id), Waker::noop().clone());
+        }
+        drop(waiters);
+        durable.settle(150);
+        let left: Vec<_> = durable.waiters.lock().by_position.keys().copied().collect();
+        assert_eq!((left, durable.position()), (vec![(200, 3)], 150));
+        durable.settle(140);
+        assert_eq!(durable.position(), 150, "what is durable stays durable");
+    }
+}

@@ -70,10 +70,12 @@ impl Core {
                 return Some("a queue file is missing or too short");
             }
             let last = units(&state.tail).rev().find(|unit| !unit.is_hole());
-            newest = newest.max(last.map(|unit| (unit.position, unit.size)));
+            newest = newest.max(last.map(|unit| (unit.position, Some(unit.size))));
+            let first = state.extents.last().map(|extent| extent.first_position);
+            newest = newest.max(first.filter(|at| *at < u64::MAX).map(|at| (at, None)));
         }
         let (position, size) = newest.filter(|(at, _)| *at >= self.segments.min_position())?;
-        if position + u64::from(size) > covered {
+        if position + u64::from(size.unwrap_or(1)) > covered {
             return Some("it holds a message behind its own end");
         }
         // A log that ends before is not a misfit but a loss, and told as such.
@@ -81,7 +83,7 @@ impl Core {
         let mut head = [0; record::FIXED_HEAD];
         segment.read(position, &mut head).ok()?;
         let there = head[at::PHYSICAL_OFFSET..][..8] == position.to_be_bytes()
-            && head[at::TOTAL_SIZE..][..4] == size.to_be_bytes();
+            && size.is_none_or(|size| head[at::TOTAL_SIZE..][..4] == size.to_be_bytes());
         (!there).then_some("the newest message it knows is not in the log")
     }
 

@@ -137,7 +137,9 @@ impl Store {
         access: Access,
         mut filter: impl Filter,
     ) -> io::Result<Read> {
-        self.core.read(queue, offset, limits, access, &mut filter)
+        let mut attempt = || self.core.read(queue, offset, limits, access, &mut filter);
+        // Retention may take a file between finding a message and reading it; then there is a new minimum.
+        attempt().or_else(|_| attempt()).or_else(|_| attempt())
     }
 
     /// The record that starts at this position of the log, or nothing if none does.

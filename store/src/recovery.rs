@@ -14,7 +14,7 @@ use crate::deletion;
 use crate::error::OpenError;
 use crate::keys::KeyItem;
 use crate::queue::{Queue, QueueRef, State, UNIT, Unit};
-use crate::segment::{Segment, reserve, sync_dir};
+use crate::segment::{Segment, sync_dir, wipe};
 
 /// Read at once while walking the log.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -126,8 +126,7 @@ impl Core {
         let last = last.expect("the store has a first log file");
         if end < last.end() {
             let io = |what| OpenError::io(what, &last.path);
-            last.file.set_len(end - last.base).map_err(io("cut"))?;
-            reserve(&last.file, last.bytes).map_err(io("reserve room for"))?;
+            wipe(&last.file, end - last.base, last.bytes).map_err(io("cut"))?;
             last.file.sync_all().map_err(io("sync"))?;
         }
         sync_dir(&self.segments.dir).map_err(OpenError::io("sync", &self.segments.dir))?;

@@ -138,6 +138,20 @@ pub(crate) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     }
 }
 
+/// Makes everything from `from` on zero, without giving back the room, which a full disk would not return.
+pub(crate) fn wipe(file: &File, from: u64, bytes: u64) -> io::Result<()> {
+    loop {
+        match rustix::fs::fallocate(file, FallocateFlags::ZERO_RANGE, from, bytes - from) {
+            Ok(()) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(_) => break,
+        }
+    }
+    file.set_len(from)?;
+    // Reading must work on a full disk; appends are refused when their write finds no room.
+    reserve(file, bytes).or_else(|_| file.set_len(bytes))
+}
+
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }

@@ -138,10 +138,18 @@ fn a_log_that_lost_its_end_is_not_opened_silently() {
 
 #[test]
 fn a_state_of_another_log_is_not_believed() {
+    // Also when every unit went to a queue file.
+    for count in [50, 300] {
+        check_foreign_state(count);
+    }
+}
+
+fn check_foreign_state(count: usize) {
     let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     for (dir, length) in [(&one, 10), (&other, 20)] {
         let store = open(dir.path());
-        for _ in 0..50 {
+        common::checkpoint(&store);
+        for _ in 0..count {
             send(&store, "t", 0, &vec![b'x'; length]);
         }
         store.close().unwrap();
@@ -153,7 +161,7 @@ fn a_state_of_another_log_is_not_believed() {
         .unwrap();
     std::fs::copy(&state, other.path().join("ferromq").join(state.file_name().unwrap())).unwrap();
     let store = open(other.path());
-    assert_eq!(bodies(&store, "t", 0, 0), vec!["x".repeat(20); 50]);
+    assert_eq!(bodies(&store, "t", 0, 0), vec!["x".repeat(20); count]);
 }
 
 #[test]
@@ -174,7 +182,7 @@ fn damage_to_what_is_derived_is_repaired_from_the_log() {
         if round % 3 == 0 {
             store.close().unwrap();
         } else {
-            store.checkpoint().unwrap();
+            common::checkpoint(&store);
         }
         drop(store);
         let ours = dir.path().join("ferromq");

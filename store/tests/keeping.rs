@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{NOW, bodies, config, message, open, read, records, send, send_at};
+use common::{NOW, bodies, checkpoint, config, message, open, read, records, send, send_at};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use store::{
     Access, All, Batch, Boundary, Cleaning, Config, Flush, KeyKind, KeyQuery, Limits, Retention,
@@ -33,7 +33,7 @@ fn what_has_expired_goes_and_offsets_go_on() {
             send_at(&store, "silent", 0, &body, minute);
         }
         if number % 7 == 0 {
-            store.checkpoint().unwrap();
+            checkpoint(&store);
         }
     }
     let now = NOW + 600 * 60_000;
@@ -115,7 +115,7 @@ fn offsets_are_found_by_time() {
     for number in 0..300 {
         send_at(&store, "t", 0, b"x", NOW + number / 3 * 10);
         if number == 290 {
-            store.checkpoint().unwrap();
+            checkpoint(&store);
         }
     }
     for (time, lower, upper) in [
@@ -155,7 +155,7 @@ fn a_query_returns_only_messages_of_its_topic_key_and_time() {
             store.append(&mut batch, NOW + number * 1000).unwrap();
         }
         if number % 30 == 0 {
-            store.checkpoint().unwrap();
+            checkpoint(&store);
         }
     }
     drop(store);
@@ -228,7 +228,7 @@ fn ten_thousand_queues_are_kept_apart_over_restarts() {
             }
             store.append(&mut batch, NOW).unwrap();
             if step % 100 == 0 {
-                store.checkpoint().unwrap();
+                checkpoint(&store);
             }
         }
         assert!(store.figures().queue_file_bytes > 0);

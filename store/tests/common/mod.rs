@@ -169,3 +169,9 @@ pub(crate) fn assert_derived_from_log(root: &Path, config: impl Fn(&Path) -> Con
     let rebuilt = queues(&Store::open(config(root)).unwrap());
     assert!(kept == rebuilt, "{} queues kept, {} rebuilt", kept.len(), rebuilt.len());
 }
+
+/// A checkpoint of everything: only what is durable is covered.
+pub(crate) fn checkpoint(store: &Store) {
+    block_on(store.durable(store.appended_position())).unwrap();
+    store.checkpoint().unwrap();
+}
