@@ -192,9 +192,10 @@ impl Config {
         (changed(Effect::Jvm), changed(Effect::None))
     }
 
-    /// Every value as properties text, as GET_BROKER_CONFIG answers.
+    /// Every key that has a value, as GET_BROKER_CONFIG answers.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.values.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+        let pairs = self.values.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        pairs.filter(|(_, value)| *value != "null" && !value.starts_with(['$', '(']))
     }
 
     fn typed(values: BTreeMap<String, String>) -> Result<Self, ConfigError> {

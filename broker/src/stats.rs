@@ -35,6 +35,8 @@ struct Samples {
     day: VecDeque<Sample>,
 }
 
+/// How often samples are taken.
+const SAMPLE_MS: i64 = 10_000;
 const MINUTE: (usize, i64) = (7, 10_000);
 const HOUR: (usize, i64) = (7, 600_000);
 const DAY: (usize, i64) = (25, 3_600_000);
@@ -59,6 +61,10 @@ impl Counter {
         let mut samples = self.samples.lock();
         let Samples { minute, hour, day } = &mut *samples;
         for (list, (length, every)) in [(minute, MINUTE), (hour, HOUR), (day, DAY)] {
+            if list.is_empty() {
+                // Whatever was counted before the first sample was counted since the last one was due.
+                list.push_back(Sample { at_ms: now_ms - SAMPLE_MS, ..Sample::default() });
+            }
             if list.back().is_none_or(|last| now_ms - last.at_ms >= every * 9 / 10) {
                 list.push_back(sample);
                 if list.len() > length {
@@ -69,16 +75,14 @@ impl Counter {
     }
 
     /// How much went by in the last minute, hour and day.
-    pub fn rates(&self, now_ms: i64) -> BrokerStatsData {
-        let now = self.now(now_ms);
+    pub fn rates(&self, at_ms: i64) -> BrokerStatsData {
+        let now = self.now(at_ms);
         let samples = self.samples.lock();
         let item = |list: &VecDeque<Sample>| {
-            let first = list.front().copied().unwrap_or_default();
+            let new = Sample { at_ms: at_ms - SAMPLE_MS, ..Sample::default() };
+            let first = list.front().copied().unwrap_or(new);
             let seconds = (now.at_ms - first.at_ms).max(1) as f64 / 1000.0;
             let (sum, times) = (now.sum - first.sum, now.times - first.times);
-            if list.is_empty() {
-                return Some(BrokerStatsItem::default());
-            }
             Some(BrokerStatsItem {
                 sum: sum as i64,
                 tps: sum as f64 / seconds,
@@ -174,7 +178,10 @@ mod tests {
         let rates = stats.find("TOPIC_PUT_NUMS", "t").unwrap().rates(120_000);
         let minute = rates.stats_minute.unwrap();
         assert_eq!((minute.sum, minute.tps), (300, 5.0));
-        assert_eq!(rates.stats_hour.unwrap().sum, 600);
+        assert_eq!(rates.stats_hour.unwrap().sum, 605);
         assert!(stats.find("TOPIC_PUT_NUMS", "other").is_none());
+        let new = stats.counter(kind::TOPIC_PUT_NUMS, "new");
+        new.add(20);
+        assert_eq!(new.rates(120_000).stats_day.unwrap().sum, 20);
     }
 }

@@ -194,7 +194,6 @@ pub fn system_topics(config: &Config) -> Vec<TopicConfig> {
         own(&format!("{}_REPLY_TOPIC", config.cluster), 1, READ_WRITE),
         own(name::TRANSACTION_HALF_TOPIC, 1, READ_WRITE),
         own(name::TRANSACTION_OP_TOPIC, 1, READ_WRITE),
-        own(name::TRANSACTION_EXPIRED_TOPIC, 1, READ_WRITE),
         own(name::TIMER_TOPIC, 1, READ_WRITE),
         own(&format!("rmq_sys_REVIVE_LOG_{}", config.cluster), 8, READ_WRITE),
         own(&format!("rmq_sys_SYNC_BROKER_MEMBER_{}", config.name), 1, perm::INHERIT),
