@@ -36,6 +36,8 @@ enum Workload {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
+    // The caller reports an error as an event.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
     match args.workload {
         Workload::Send(args) => send::run(&args)?.print(args.target.json),
         Workload::Pull(args) => pull::run(&args)?.print(args.target.json),

@@ -12,8 +12,6 @@ use super::{Comparison, target};
 use crate::bench::target::Header;
 use crate::bench::{process, send};
 
-/// A started server is left alone for so long before it counts as idle.
-const REST: Duration = Duration::from_secs(3);
 const MIB: f64 = 1024.0 * 1024.0;
 /// What a message of 1 KiB takes in the log.
 const RECORD_BYTES: f64 = 1280.0;
@@ -57,9 +55,11 @@ impl Comparison {
 
     fn idle(&self, kind: Kind, setting: Setting) -> Result<Measured> {
         let server = self.ground.start(kind, setting)?;
-        thread::sleep(REST);
+        // A start has its aftermath; a JVM compiles on for seconds.
+        let seconds = Duration::from_secs_f64(self.effort.idle_seconds);
+        thread::sleep(seconds);
         let (before, start) = (process::of(server.process.id())?, clock::instant());
-        thread::sleep(Duration::from_secs_f64(self.effort.idle_seconds));
+        thread::sleep(seconds);
         let after = process::of(server.process.id())?;
         let seconds = (clock::instant() - start).as_secs_f64();
         let cpu = (after.cpu_seconds - before.cpu_seconds) / seconds * 100.0;
