@@ -67,14 +67,7 @@ fn give_back(context: &Context<'_>) -> Outcome {
         queues => (position % queues.unsigned_abs() as u64) as i32,
     };
 
-    let mut properties = message.properties.to_vec();
-    if !properties::contains(&properties, property::RETRY_TOPIC) {
-        properties::set(&mut properties, property::RETRY_TOPIC, message.topic.as_bytes());
-    }
-    if !properties::contains(&properties, property::ORIGIN_MESSAGE_ID) {
-        let id = id::encode_offset_id(message.store_host, message.physical_offset);
-        properties::set(&mut properties, property::ORIGIN_MESSAGE_ID, id.as_bytes());
-    }
+    let mut properties = of_retried(&message);
     let back = properties::get_str(&properties, property::RETRY_TOPIC).map(str::to_owned);
     if dead {
         // The stock broker leaves this mark.
@@ -110,4 +103,17 @@ fn give_back(context: &Context<'_>) -> Outcome {
     let key = format!("{}@{group}", back.as_deref().unwrap_or_default());
     broker.stats.counter(kind::SEND_BACK_PUT_NUMS, &key).add(1);
     Ok(Command::reply(&Empty {}))
+}
+
+/// The properties of the copy: where the message came from, which its first copy already says.
+fn of_retried(message: &Record<'_>) -> Vec<u8> {
+    let mut properties = message.properties.to_vec();
+    if !properties::contains(&properties, property::RETRY_TOPIC) {
+        properties::set(&mut properties, property::RETRY_TOPIC, message.topic.as_bytes());
+    }
+    if !properties::contains(&properties, property::ORIGIN_MESSAGE_ID) {
+        let id = id::encode_offset_id(message.store_host, message.physical_offset);
+        properties::set(&mut properties, property::ORIGIN_MESSAGE_ID, id.as_bytes());
+    }
+    properties
 }

@@ -22,6 +22,8 @@ use crate::topics::{self, Topic, perm};
 
 /// Bytes of a group after which it is committed although more could be collected.
 const GROUP_BYTES_MAX: usize = 1 << 20;
+const NO_TIMERS: &str = "messages with TIMER_* properties are not served by this broker yet; \
+                         the delay levels (DELAY) are";
 /// Messages of one batch request.
 const BATCH_MESSAGES_MAX: usize = 65_535;
 
@@ -232,9 +234,7 @@ impl Group {
             return Err(Refusal::new(ReplyCode::NoPermission, remark));
         }
         if seen.timer && delay_level == 0 {
-            let remark = "messages with TIMER_* properties are not served by this broker yet; \
-                          the delay levels (DELAY) are";
-            return Err(Refusal::new(ReplyCode::SystemError, remark));
+            return Err(Refusal::new(ReplyCode::SystemError, NO_TIMERS));
         }
         let mut added = Vec::new();
         let reply_queue = queue_id;

@@ -1,5 +1,7 @@
 //! Every request there is, asked of a running broker: which are served, and that none harms it.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::time::Duration;
 
 use broker::config::Config;

@@ -4,6 +4,7 @@
 //! `FUZZ_SEED` repeats a run, `FUZZ_ROUNDS` makes it longer, and `FUZZ_CORPUS=DIR` writes the golden
 //! bytes of each target into a folder of its name, for libFuzzer to begin with.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::print_stdout, reason = "what a failing test found")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -93,7 +93,7 @@ pub(crate) struct BrokerRole {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = match cli.command.unwrap_or(Command::Standalone(Standalone::default())) {
+    let outcome = match cli.command.unwrap_or_else(|| Command::Standalone(Standalone::default())) {
         Command::Standalone(args) => roles::run(roles::standalone(args)),
         Command::Nameserver(args) => roles::run(roles::nameserver(args)),
         Command::Broker(args) => roles::run(roles::broker(args)),
