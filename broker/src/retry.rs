@@ -1,5 +1,8 @@
 //! A consumer gives a message back: it comes again later, or goes to the dead letters.
 
+use std::sync::Arc;
+
+use protocol::body::SubscriptionGroupConfig;
 use protocol::frame::Command;
 use protocol::header::Empty;
 use protocol::header::send::ConsumerSendMsgBack;
@@ -12,11 +15,12 @@ use protocol::reply::{Refusal, ReplyCode};
 use remoting::outbox::Outbox;
 use store::{Access, Batch, NewMessage};
 
+use crate::broker::Broker;
 use crate::dispatch::{self, Context, Outcome};
 use crate::offsets::requests::unreadable;
 use crate::send::{delayed, not_pushed};
 use crate::stats::kind;
-use crate::topics::perm;
+use crate::topics::{Topic, perm};
 
 /// Code 36. Reads the message from the log, which may have to wait for the disk.
 pub fn send_back(context: &Context<'_>, out: &mut Outbox) {
@@ -51,17 +55,7 @@ fn give_back(context: &Context<'_>) -> Outcome {
     let max = request.max_reconsume_times.filter(|_| context.request.version >= version::V3_4_9);
     let max = max.unwrap_or(config.retry_max_times);
     let dead = message.reconsume_times >= max || request.delay_level < 0;
-    let unit_subscription = if request.unit_mode { 2 } else { 0 };
-    let mut topic = if dead {
-        broker.topic_or_create(&name::dead_letter_topic(group), 1, 0)?
-    } else {
-        let queues = config.retry_queue_nums;
-        broker.topic_or_create(&name::retry_topic(group), queues, unit_subscription)?
-    };
-    if !perm::may_write(topic.config.perm) {
-        let remark = format!("the topic[{}] sending message is forbidden", topic.name);
-        return Err(Refusal::new(ReplyCode::NoPermission, remark));
-    }
+    let mut topic = destination(broker, group, &config, dead, request.unit_mode)?;
     let mut queue_id = match topic.config.write_queue_nums {
         ..=1 => 0,
         queues => (position % queues.unsigned_abs() as u64) as i32,
@@ -116,4 +110,26 @@ fn of_retried(message: &Record<'_>) -> Vec<u8> {
         properties::set(&mut properties, property::ORIGIN_MESSAGE_ID, id.as_bytes());
     }
     properties
+}
+
+/// The topic the copy is for: the group's retries, or its dead letters.
+fn destination(
+    broker: &Broker,
+    group: &str,
+    config: &SubscriptionGroupConfig,
+    dead: bool,
+    unit_mode: bool,
+) -> Result<Arc<Topic>, Refusal> {
+    let unit_subscription = if unit_mode { 2 } else { 0 };
+    let topic = if dead {
+        broker.topic_or_create(&name::dead_letter_topic(group), 1, 0)?
+    } else {
+        let queues = config.retry_queue_nums;
+        broker.topic_or_create(&name::retry_topic(group), queues, unit_subscription)?
+    };
+    if !perm::may_write(topic.config.perm) {
+        let remark = format!("the topic[{}] sending message is forbidden", topic.name);
+        return Err(Refusal::new(ReplyCode::NoPermission, remark));
+    }
+    Ok(topic)
 }
