@@ -7,7 +7,7 @@ use crate::Core;
 use crate::keys::RunInfo;
 use crate::queue::files::Extent;
 use crate::queue::{Queue, QueueRef, State, UNIT, UNKNOWN, units};
-use crate::state::{Fact, Frame, StateFile};
+use crate::state::{Fact, Frame, StateFile, Witness};
 use crate::stock::Checkpoint;
 
 /// Tails with this many units go to a queue file.
@@ -20,6 +20,7 @@ struct Change {
     life: u32,
     saved: i64,
     extent: Option<Extent>,
+    witness: Witness,
 }
 
 impl Core {
@@ -83,7 +84,10 @@ impl Core {
             self.seal_the_rest(covered, &mut frame, &mut changes)?;
         }
         let run = self.collect_keys(covered, &mut frame)?;
-        frame.add(&Fact::Covered { position: covered, store_timestamp });
+        let witness = changes.iter().map(|change| change.witness).max().unwrap_or_default();
+        file.witness = file.witness.max(witness);
+        let witness = file.witness;
+        frame.add(&Fact::Covered { position: covered, store_timestamp, witness });
         self.files.write_out()?;
         self.files.sync()?;
         self.wait_for_deletion(deleted_at)?;
@@ -143,8 +147,9 @@ impl Core {
         let count = covered_units(&state.tail, covered);
         let (id, base) = (state.file_id, state.tail_base);
         let end = base + count as i64;
-        let mut change =
-            Change { queue, life: state.life, saved: end.max(state.saved), extent: None };
+        let saved = end.max(state.saved);
+        let witness = witness_in(&state.tail[..count * UNIT]);
+        let mut change = Change { queue, life: state.life, saved, extent: None, witness };
         if count >= seal_units && count > 0 {
             let extent = self.files.add(id, base, &state.tail[..count * UNIT])?;
             frame.add(&Fact::Sealed { id, extent });
@@ -239,6 +244,7 @@ impl Core {
                 account.add(&Fact::Units { id, base, units: &state.tail[..count * UNIT] })?;
             }
             state.saved = base + count as i64;
+            file.witness = file.witness.max(witness_in(&state.tail[..count * UNIT]));
         }
         for run in self.keys.runs.read().iter() {
             account.add(&Fact::Run(run.info))?;
@@ -251,13 +257,19 @@ impl Core {
                 account.add(&Fact::Key(*item))?;
             }
         }
-        account.add(&Fact::Covered { position: covered, store_timestamp })?;
+        let witness = file.witness;
+        account.add(&Fact::Covered { position: covered, store_timestamp, witness })?;
         self.wait_for_deletion(deleted_at)?;
         file.finish_account(account)?;
         // Only now nothing on disk refers to them any more.
         self.files.delete_unused()?;
         self.keys.delete_unknown()
     }
+}
+
+fn witness_in(covered_tail: &[u8]) -> Witness {
+    let last = units(covered_tail).rev().find(|unit| !unit.is_hole());
+    last.map(|unit| Witness { position: unit.position, size: unit.size }).unwrap_or_default()
 }
 
 /// How many units at the front lie before this position of the log.

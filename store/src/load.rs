@@ -7,8 +7,8 @@ use protocol::record::{self, at};
 use tracing::warn;
 
 use crate::Core;
-use crate::queue::{Queue, QueueRef, State, UNIT, UNKNOWN, units};
-use crate::state::{Fact, StateFile};
+use crate::queue::{Queue, QueueRef, State, UNIT, UNKNOWN};
+use crate::state::{Fact, StateFile, Witness};
 
 /// From where the log has to be walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,7 @@ struct Loader<'a> {
     core: &'a Core,
     by_id: Vec<QueueRef>,
     covered: Option<Covered>,
+    witness: Witness,
     /// The first thing that did not fit.
     wrong: Option<&'static str>,
 }
@@ -28,16 +29,23 @@ struct Loader<'a> {
 impl Core {
     /// Takes over the state file, if there is one that fits the log.
     pub(crate) fn load(&self, file: &mut StateFile) -> io::Result<Option<Covered>> {
-        let mut loader = Loader { core: self, by_id: Vec::new(), covered: None, wrong: None };
+        let mut loader = Loader {
+            core: self,
+            by_id: Vec::new(),
+            covered: None,
+            witness: Witness::default(),
+            wrong: None,
+        };
         file.load(|fact| loader.fact(&fact))?;
-        let Loader { by_id, covered, mut wrong, .. } = loader;
+        let Loader { by_id, covered, witness, mut wrong, .. } = loader;
+        file.witness = witness;
         file.next_id = u32::try_from(by_id.len()).expect("numbers are 32 bits");
         let Some(covered) = covered else {
             self.forget(file)?;
             return Ok(None);
         };
         if wrong.is_none() {
-            wrong = self.disagreement(covered.position);
+            wrong = self.disagreement(covered.position, witness);
         }
         if let Some(wrong) = wrong {
             warn!(wrong, "the state file does not fit the log; everything is rebuilt");
@@ -51,6 +59,7 @@ impl Core {
     /// Everything derived is rebuilt from the log.
     fn forget(&self, file: &mut StateFile) -> io::Result<()> {
         file.give_up();
+        file.witness = Witness::default();
         for (_, queue) in self.queues.all() {
             let mut state = queue.state.lock();
             self.reset_queue(queue, &mut state, 0);
@@ -62,20 +71,18 @@ impl Core {
     }
 
     /// Why the state cannot be of this log and these files.
-    fn disagreement(&self, covered: u64) -> Option<&'static str> {
-        let mut newest = None;
+    fn disagreement(&self, covered: u64, witness: Witness) -> Option<&'static str> {
         for (_, queue) in self.queues.all() {
             let state = queue.state.lock();
             if !state.extents.iter().all(|extent| self.files.holds(extent)) {
                 return Some("a queue file is missing or too short");
             }
-            let last = units(&state.tail).rev().find(|unit| !unit.is_hole());
-            newest = newest.max(last.map(|unit| (unit.position, Some(unit.size))));
-            let first = state.extents.last().map(|extent| extent.first_position);
-            newest = newest.max(first.filter(|at| *at < u64::MAX).map(|at| (at, None)));
         }
-        let (position, size) = newest.filter(|(at, _)| *at >= self.segments.min_position())?;
-        if position + u64::from(size.unwrap_or(1)) > covered {
+        let Witness { position, size } = witness;
+        if size == 0 || position < self.segments.min_position() {
+            return None;
+        }
+        if position + u64::from(size) > covered {
             return Some("it holds a message behind its own end");
         }
         // A log that ends before is not a misfit but a loss, and told as such.
@@ -83,7 +90,7 @@ impl Core {
         let mut head = [0; record::FIXED_HEAD];
         segment.read(position, &mut head).ok()?;
         let there = head[at::PHYSICAL_OFFSET..][..8] == position.to_be_bytes()
-            && size.is_none_or(|size| head[at::TOTAL_SIZE..][..4] == size.to_be_bytes());
+            && head[at::TOTAL_SIZE..][..4] == size.to_be_bytes();
         (!there).then_some("the newest message it knows is not in the log")
     }
 
@@ -150,7 +157,8 @@ impl Loader<'_> {
                     self.wrong = self.wrong.or(Some("a run of keys is missing"));
                 }
             }
-            Fact::Covered { position, store_timestamp } => {
+            Fact::Covered { position, store_timestamp, witness } => {
+                self.witness = witness;
                 self.covered = Some(Covered { position, store_timestamp });
             }
         }

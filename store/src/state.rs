@@ -53,7 +53,16 @@ pub(crate) enum Fact<'a> {
     Covered {
         position: u64,
         store_timestamp: i64,
+        witness: Witness,
     },
+}
+
+/// A message near the end of what is covered: if it is not where it was, this is another log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Witness {
+    pub(crate) position: u64,
+    /// 0 while there is no message.
+    pub(crate) size: u32,
 }
 
 /// Collects facts that become true together.
@@ -120,10 +129,12 @@ impl Frame {
                 out.push(7);
                 out.extend_from_slice(&run.encode());
             }
-            Fact::Covered { position, store_timestamp } => {
+            Fact::Covered { position, store_timestamp, witness } => {
                 out.push(8);
                 out.extend_from_slice(&position.to_be_bytes());
                 out.extend_from_slice(&store_timestamp.to_be_bytes());
+                out.extend_from_slice(&witness.position.to_be_bytes());
+                out.extend_from_slice(&witness.size.to_be_bytes());
             }
         }
     }
@@ -177,6 +188,10 @@ fn facts(mut bytes: &[u8], mut each: impl FnMut(Fact<'_>)) -> Option<()> {
             8 => Fact::Covered {
                 position: i64_of(&mut rest)?.cast_unsigned(),
                 store_timestamp: i64_of(&mut rest)?,
+                witness: Witness {
+                    position: i64_of(&mut rest)?.cast_unsigned(),
+                    size: u32_of(&mut rest)?,
+                },
             },
             _ => return None,
         };
@@ -212,14 +227,22 @@ pub(crate) struct StateFile {
     account_bytes: u64,
     /// The next number a queue gets in the file.
     pub(crate) next_id: u32,
+    pub(crate) witness: Witness,
 }
 
 impl StateFile {
     /// Looks for the newest file without reading it.
     pub(crate) fn find(dir: PathBuf) -> io::Result<StateFile> {
         std::fs::create_dir_all(&dir)?;
-        let mut state =
-            StateFile { dir, number: 0, file: None, end: 0, account_bytes: 0, next_id: 0 };
+        let mut state = StateFile {
+            dir,
+            number: 0,
+            file: None,
+            end: 0,
+            account_bytes: 0,
+            next_id: 0,
+            witness: Witness::default(),
+        };
         for entry in std::fs::read_dir(&state.dir)? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "new") {
@@ -375,7 +398,11 @@ mod tests {
             Fact::Min { id: 1, min: 8 },
             Fact::Key(KeyItem { hash: 5, store_seconds: 6, position: 7 }),
             Fact::Run(RunInfo { number: 3, items: 4, min_seconds: 1, max_seconds: 2, end: 9 }),
-            Fact::Covered { position: 77, store_timestamp: -1 },
+            Fact::Covered {
+                position: 77,
+                store_timestamp: -1,
+                witness: Witness { position: 70, size: 7 },
+            },
         ]
     }
 
