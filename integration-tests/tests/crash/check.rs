@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, Result, ensure};
-use integration_tests::wire::Wire;
+use integration_tests::ask;
+use integration_tests::wire::{ANSWER_TIMEOUT, Wire};
 use protocol::fields::Fields;
 use protocol::frame::Command;
 use protocol::header::group::GetSubscriptionGroupConfig;
@@ -20,7 +21,7 @@ use crate::history::{
     Content, DELAYED, History, Life, QUEUES, Queue, Seen, TOPICS, first_number, number_of, sender,
     unique_key,
 };
-use crate::load::{self, Sent};
+use crate::load::Sent;
 
 /// Messages looked up by their unique key and by their id after each start.
 const LOOKED_UP: usize = 30;
@@ -103,7 +104,7 @@ fn read_queue(
     let consumed = ("crash-checker".to_owned(), topic, queue_id);
     let mut next = min.offset;
     while next < max.offset {
-        let reply = wire.call(load::pull(&consumed, next, None))?;
+        let reply = wire.call(ask::request(&ask::pull(&consumed, next)))?;
         ensure!(reply.code == ReplyCode::Success.to_wire(), "pull at {next}: {reply:?}");
         let mut rest = reply.body.as_ref();
         ensure!(!rest.is_empty(), "nothing at {next}, though the queue ends at {}", max.offset);
@@ -135,8 +136,7 @@ fn delayed(wire: &mut Wire, history: &History) -> Result<(usize, usize)> {
             Ok(())
         })?;
     }
-    let due =
-        clock::now_ms() - DELAY_MS - integration_tests::wire::ANSWER_TIMEOUT.as_millis() as i64;
+    let due = clock::now_ms() - DELAY_MS - ANSWER_TIMEOUT.as_millis() as i64;
     for (number, sent_ms) in &history.delayed {
         let missing = *sent_ms < due && !arrived.contains(number);
         ensure!(!missing, "the delayed message {number:x} never came");
@@ -151,14 +151,14 @@ pub(crate) fn delays_end(wire: &mut Wire, history: &History) -> Result<()> {
     let started = clock::instant();
     while !missing.is_empty() {
         ensure!(
-            started.elapsed() < integration_tests::wire::ANSWER_TIMEOUT,
+            started.elapsed() < ANSWER_TIMEOUT,
             "{} delayed messages never came, among them {:x?}",
             missing.len(),
             missing.iter().next()
         );
         for (queue_id, end) in (0..).zip(&mut ends) {
             let consumed = ("crash-checker".to_owned(), DELAYED.to_owned(), queue_id);
-            let reply = wire.call(load::pull(&consumed, *end, None))?;
+            let reply = wire.call(ask::request(&ask::pull(&consumed, *end)))?;
             let mut rest = reply.body.as_ref();
             while !rest.is_empty() {
                 let (record, size) = Record::decode(rest)?;
@@ -175,7 +175,7 @@ pub(crate) fn delays_end(wire: &mut Wire, history: &History) -> Result<()> {
 fn committed(wire: &mut Wire, history: &mut History) -> Result<usize> {
     let mut told = Vec::new();
     for (consumed, commit) in &history.committed {
-        let reply = wire.call(load::query(consumed))?;
+        let reply = wire.call(ask::request(&ask::query_offset(consumed)))?;
         let offset: i64 = reply.fields.get("offset").map_or(Ok(0), str::parse)?;
         ensure!(
             (commit.answered..=commit.asked).contains(&offset),

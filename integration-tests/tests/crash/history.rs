@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use integration_tests::ask::Consumed;
 use protocol::properties;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -12,8 +13,6 @@ pub(crate) const QUEUES: i32 = 4;
 pub(crate) const DELAYED: &str = "crash-delayed";
 
 pub(crate) type Queue = (String, i32);
-/// Group, topic, queue.
-pub(crate) type Consumed = (String, String, i32);
 
 /// Promises, and what may be or may not be.
 #[derive(Debug, Default)]

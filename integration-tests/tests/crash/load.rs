@@ -5,26 +5,22 @@ use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
 
 use anyhow::{Result, ensure};
+use integration_tests::ask::{self, Consumed};
 use integration_tests::wire::Wire;
-use protocol::body::SubscriptionGroupConfig;
-use protocol::fields::Fields;
 use protocol::frame::{Command, Encoding};
 use protocol::header::group::DeleteSubscriptionGroup;
-use protocol::header::offset::{QueryConsumerOffset, UpdateConsumerOffset};
-use protocol::header::pull::PullMessage;
 use protocol::header::send::{Send, SendMessageReply};
-use protocol::header::topic::{CreateTopic, DeleteTopic};
+use protocol::header::topic::DeleteTopic;
 use protocol::id;
-use protocol::json::{self, Dialect};
 use protocol::message::BatchEntry;
 use protocol::record::Record;
 use protocol::reply::ReplyCode;
-use protocol::request::{Request, RequestCode};
+use protocol::request::RequestCode;
 use rand::{Rng, rngs::StdRng};
 use remoting::clock;
 
 use crate::history::{
-    Commit, Consumed, Content, DELAYED, Life, QUEUES, Queue, Seen, TOPICS, first_number, number_of,
+    Commit, Content, DELAYED, Life, QUEUES, Queue, Seen, TOPICS, first_number, number_of,
 };
 
 /// What every worker is given.
@@ -141,15 +137,7 @@ impl Sent {
             (false, true) => RequestCode::SendMessage,
             (false, false) => RequestCode::SendMessageV2,
         };
-        let mut fields = Fields::default();
-        if code == RequestCode::SendMessage {
-            protocol::fields::Header::write(&send, &mut fields);
-        } else {
-            send.write_letters(&mut fields);
-        }
-        let mut request = Command::request(code.to_wire(), &protocol::header::Empty {});
-        request.fields = fields;
-        request.with_body(body)
+        ask::send(code, &send, body)
     }
 
     pub(crate) fn answered(&self, reply: &Command<'_>, seen: &mut Seen) -> Result<()> {
@@ -199,14 +187,20 @@ pub(crate) fn commit(
             let before = known.get(&consumed).copied().unwrap_or_default();
             let commit = commits.entry(consumed.clone()).or_insert(before);
             let (request, asked) = match random.random_range(0..4) {
-                0 => (query(&consumed), Asked::Query(consumed, commit.asked)),
+                0 => (
+                    ask::request(&ask::query_offset(&consumed)),
+                    Asked::Query(consumed, commit.asked),
+                ),
                 1 => {
                     commit.asked += random.random_range(1..100);
-                    (pull(&consumed, 0, Some(commit.asked)), Asked::Pull)
+                    (pull_with_commit(&consumed, commit.asked), Asked::Pull)
                 }
                 _ => {
                     commit.asked += random.random_range(1..100);
-                    (update(&consumed, commit.asked), Asked::Update(consumed, commit.asked))
+                    (
+                        ask::request(&ask::update_offset(&consumed, commit.asked)),
+                        Asked::Update(consumed, commit.asked),
+                    )
                 }
             };
             // Nothing is known of a queue that nobody committed.
@@ -254,7 +248,7 @@ pub(crate) fn read(task: &Task, random: &mut StdRng, seen: &mut Seen) -> Result<
         let queue: Queue = (topic.to_owned(), random.random_range(0..QUEUES));
         let from = next.get(&queue).copied().unwrap_or(0);
         let consumed = ("crash-readers".to_owned(), queue.0.clone(), queue.1);
-        let reply = wire.call(pull(&consumed, from, None))?;
+        let reply = wire.call(ask::request(&ask::pull(&consumed, from)))?;
         let told: i64 = reply.fields.get("nextBeginOffset").unwrap_or("0").parse()?;
         // From the end, or from anywhere before it.
         let back = if random.random_ratio(1, 4) { random.random_range(0..1000) } else { 0 };
@@ -279,10 +273,10 @@ pub(crate) fn make(task: &Task, random: &mut StdRng, seen: &mut Seen) -> Result<
     for count in 0.. {
         let name = format!("made-{}-{count}", task.round);
         seen.topics.push((name.clone(), Life::Unknown));
-        wire.ask(&topic(&name, 3))?;
+        wire.ask(&ask::topic(&name, 3))?;
         seen.topics.push((name.clone(), Life::Exists));
         seen.groups.push((name.clone(), Life::Unknown));
-        make_group(&mut wire, &name)?;
+        ask::make_group(&mut wire, &name)?;
         seen.groups.push((name.clone(), Life::Exists));
         mine.insert(name.clone());
         task.answered(seen, 2);
@@ -306,72 +300,10 @@ pub(crate) fn make(task: &Task, random: &mut StdRng, seen: &mut Seen) -> Result<
     Ok(())
 }
 
-pub(crate) fn topic(name: &str, queues: i32) -> CreateTopic {
-    CreateTopic {
-        topic: name.to_owned(),
-        default_topic: "TBW102".to_owned(),
-        read_queue_nums: queues,
-        write_queue_nums: queues,
-        perm: 6,
-        topic_filter_type: "SINGLE_TAG".to_owned(),
-        topic_sys_flag: Some(0),
-        order: false,
-        attributes: None,
-        force: None,
-    }
-}
-
-pub(crate) fn make_group(wire: &mut Wire, name: &str) -> Result<()> {
-    let config = SubscriptionGroupConfig { group_name: name.to_owned(), ..Default::default() };
-    let body = json::write(&config, Dialect::Standard);
-    wire.ask_plain(RequestCode::UpdateSubscriptionGroup, body)?;
-    Ok(())
-}
-
-/// A pull that answers at once, with or without a commit.
-pub(crate) fn pull(
-    (group, topic, queue_id): &Consumed,
-    from: i64,
-    commit: Option<i64>,
-) -> Command<'static> {
-    const COMMIT: i32 = 1;
-    const SUBSCRIPTION: i32 = 4;
-    let header = PullMessage {
-        consumer_group: group.clone(),
-        topic: topic.clone(),
-        lite_topic: None,
-        queue_id: *queue_id,
-        queue_offset: from,
-        max_msg_nums: 1000,
-        sys_flag: SUBSCRIPTION | if commit.is_some() { COMMIT } else { 0 },
-        commit_offset: commit.unwrap_or(0),
-        suspend_timeout_millis: 0,
-        subscription: Some("*".to_owned()),
-        sub_version: 0,
-        expression_type: None,
-        max_msg_bytes: None,
-        request_source: None,
-        proxy_froward_client_id: None,
-    };
-    Command::request(PullMessage::CODE.to_wire(), &header)
-}
-
-fn update((group, topic, queue_id): &Consumed, offset: i64) -> Command<'static> {
-    let header = UpdateConsumerOffset {
-        consumer_group: group.clone(),
-        topic: topic.clone(),
-        queue_id: *queue_id,
-        commit_offset: offset,
-    };
-    Command::request(UpdateConsumerOffset::CODE.to_wire(), &header)
-}
-
-pub(crate) fn query((group, topic, queue_id): &Consumed) -> Command<'static> {
-    let header = QueryConsumerOffset {
-        consumer_group: group.clone(),
-        topic: topic.clone(),
-        queue_id: *queue_id,
-        set_zero_if_not_found: None,
-    };
-    Command::request(QueryConsumerOffset::CODE.to_wire(), &header)
+/// A pull that commits along the way.
+fn pull_with_commit(consumed: &Consumed, offset: i64) -> Command<'static> {
+    let mut pull = ask::pull(consumed, 0);
+    pull.sys_flag |= ask::pull_flag::COMMIT;
+    pull.commit_offset = offset;
+    ask::request(&pull)
 }
