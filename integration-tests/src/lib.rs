@@ -1,1 +1,5 @@
 #![doc = include_str!("../README.md")]
+
+pub mod ask;
+pub mod cluster;
+pub mod wire;
