@@ -137,11 +137,16 @@ fn settings(input: &[u8]) {
 fn json<T: DeserializeOwned + Serialize>(input: &[u8]) {
     let Ok(value) = read::<T>(input) else { return };
     for dialect in [Dialect::Standard, Dialect::Fastjson, Dialect::File] {
-        let once = write(&value, dialect);
+        let mut once = write(&value, dialect);
         let again: T = read(&once).unwrap_or_else(|error| {
             panic!("{error}: {}", String::from_utf8_lossy(&once));
         });
-        let twice = write(&again, dialect);
+        let mut twice = write(&again, dialect);
+        // A figure that is infinite or none is written as null, as stock does, and null reads as 0.
+        if once.windows(5).any(|text| text == b":null") {
+            let third: T = read(&twice).expect("what was written is read");
+            once = std::mem::replace(&mut twice, write(&third, dialect));
+        }
         let shown = [&once, &twice].map(|text| String::from_utf8_lossy(text));
         assert_eq!(shown[0], shown[1]);
     }
