@@ -104,7 +104,8 @@ impl Running {
     }
 }
 
-fn store_settings(config: &Config) -> store::Config {
+/// How the store of a broker with this configuration is opened.
+pub fn store_settings(config: &Config) -> store::Config {
     let clock = store::Clock::new(clock::now_ms, || {
         static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
         START.get_or_init(clock::instant).elapsed().as_nanos() as u64

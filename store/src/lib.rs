@@ -182,7 +182,8 @@ impl Store {
         if !flushed {
             return Err(io::Error::other("the log could not be made durable"));
         }
-        self.core.checkpoint()
+        self.core.checkpoint()?;
+        self.core.abort.remove()
     }
 
     /// Writes down what is derived from the durable part of the log. Happens by itself with `maintenance`.

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 mod bench;
 mod roles;
+mod store;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -29,6 +30,8 @@ enum Command {
     Broker(BrokerRole),
     /// Measure a server.
     Bench(bench::Args),
+    /// Look after a store that no broker has open.
+    Store(store::Args),
 }
 
 /// How to start everything in one process.
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
         Command::Nameserver(args) => roles::run(roles::nameserver(args)),
         Command::Broker(args) => roles::run(roles::broker(args)),
         Command::Bench(args) => bench::run(args),
+        Command::Store(args) => store::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

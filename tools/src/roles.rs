@@ -103,7 +103,7 @@ fn file_pairs(path: Option<&Path>) -> Result<Vec<(String, String)>> {
     Ok(pairs.into_iter().collect())
 }
 
-fn flag_pairs(settings: &[String]) -> Result<Vec<(String, String)>> {
+pub(crate) fn flag_pairs(settings: &[String]) -> Result<Vec<(String, String)>> {
     let pair = |text: &String| match text.split_once('=') {
         Some((key, value)) => Ok((key.trim().to_owned(), value.to_owned())),
         None => bail!("`{text}` is not KEY=VALUE"),
