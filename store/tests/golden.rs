@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 mod common;
+#[path = "golden/text.rs"]
+mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -186,6 +188,72 @@ fn stock_s_index_holds_the_keys_we_find() {
         }
         assert_eq!(index.item_count, keys + 1, "{name}");
     }
+}
+
+/// What stock writes for these records: `maxIndexNum=170` items behind a header and the slots.
+fn index_of(records: &[Record<'_>]) -> Vec<u8> {
+    let mut bytes = vec![0; 40 + 4 * INDEX_SLOTS as usize + 20 * 170];
+    let (mut used, mut number) = (0u32, 1u32);
+    let mut begin = None;
+    let rolled_back = |record: &&Record<'_>| {
+        sys_flag::transaction(record.sys_flag) == sys_flag::TRANSACTION_ROLLBACK
+    };
+    for record in records.iter().filter(|record| !rolled_back(record)) {
+        let prefix = key_prefix(record.topic);
+        let get = |name| properties::get(record.properties, name);
+        let words = get(name::KEYS).unwrap_or_default().split(|byte| *byte == b' ');
+        let keys = get(name::UNIQ_KEY).into_iter().chain(words.filter(|key| !key.is_empty()));
+        let hashes = keys.map(|key| prefix.with(key));
+        for hash in hashes.chain(get(name::TAGS).map(|tags| prefix.with(b"T#").with(tags))) {
+            let hash = hash.for_index();
+            let (at, stored) = (record.physical_offset, record.store_timestamp);
+            let (first_at, first_stored) = *begin.get_or_insert((at, stored));
+            let slot = 40 + 4 * (hash % INDEX_SLOTS) as usize;
+            let before: [u8; 4] = bytes[slot..slot + 4].try_into().unwrap();
+            used += u32::from(before == [0; 4]);
+            let seconds = i32::try_from((stored - first_stored) / 1000).unwrap();
+            let item = 40 + 4 * INDEX_SLOTS as usize + 20 * number as usize;
+            bytes[item..item + 4].copy_from_slice(&hash.to_be_bytes());
+            bytes[item + 4..item + 12].copy_from_slice(&at.to_be_bytes());
+            bytes[item + 12..item + 16].copy_from_slice(&seconds.to_be_bytes());
+            bytes[item + 16..item + 20].copy_from_slice(&before);
+            bytes[slot..slot + 4].copy_from_slice(&number.to_be_bytes());
+            number += 1;
+            for (place, field) in [first_stored, stored, first_at, at].into_iter().enumerate() {
+                bytes[8 * place..8 * place + 8].copy_from_slice(&field.to_be_bytes());
+            }
+        }
+    }
+    bytes[32..36].copy_from_slice(&used.to_be_bytes());
+    bytes[36..40].copy_from_slice(&number.to_be_bytes());
+    bytes
+}
+
+#[test]
+fn an_index_rebuilt_from_the_log_is_stock_s() {
+    for (name, scene) in golden() {
+        let rebuilt = index_of(&records(&scene));
+        let differs = rebuilt.iter().zip(&scene["index"].bytes).position(|(a, b)| a != b);
+        assert_eq!((differs, rebuilt.len()), (None, scene["index"].bytes.len()), "{name}");
+    }
+}
+
+#[test]
+fn every_file_says_what_its_text_says() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let mut texts = BTreeSet::new();
+    for (scene, files) in golden() {
+        for (rest, golden) in files {
+            let name = format!("{scene}.{rest}.txt");
+            let said = std::fs::read_to_string(dir.join(&name)).unwrap();
+            let kind = rest.split('.').next().unwrap();
+            assert_eq!(text::of(kind, &golden.bytes, INDEX_SLOTS), said, "{name}");
+            texts.insert(name);
+        }
+    }
+    let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
+    let names = names.map(|name| name.into_string().unwrap());
+    assert_eq!(texts, names.filter(|name| name.ends_with(".txt")).collect());
 }
 
 #[test]
