@@ -131,9 +131,17 @@ impl Config {
             .map(|key| (key.name.to_owned(), key.default.to_owned()))
             .chain(OUR_DEFAULTS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())))
             .collect();
+        let mut bound = false;
         for (key, value) in given {
             check_known(&values, &key)?;
+            bound |= key == "bindAddress";
             values.insert(key, value.trim().to_owned());
+        }
+        let advertised: Option<IpAddr> = values["brokerIP1"].parse().ok();
+        if !bound && advertised.is_some_and(|ip| !ip.is_loopback()) {
+            // Whoever tells others an address wants to be reached at it.
+            let any = if advertised.is_some_and(|ip| ip.is_ipv6()) { "::" } else { "0.0.0.0" };
+            values.insert("bindAddress".to_owned(), any.to_owned());
         }
         Self::typed(values)
     }
@@ -201,6 +209,11 @@ impl Config {
     fn typed(values: BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let read = Reader { values: &values };
         let ratio = |key| read.number(key, 1, 100).map(|ratio| ratio as u8);
+        if read.number("brokerId", 0, i64::MAX)? != 0 || values["brokerRole"] == "SLAVE" {
+            let (key, value) = ("brokerRole".to_owned(), "SLAVE".to_owned());
+            let expected = "replication is not served yet, so a broker is a master with brokerId 0";
+            return Err(ConfigError::BadValue { key, value, expected });
+        }
         let trace_topic = read.flag("traceTopicEnable")?.then(|| read.text("msgTraceTopicName"));
         Ok(Self {
             cluster: read.name("brokerClusterName")?,
@@ -431,6 +444,17 @@ mod tests {
             let error = config(&[(key, value)]).unwrap_err().to_string();
             assert!(error.contains(key) && error.contains(value), "{error}");
         }
+    }
+
+    #[test]
+    fn who_advertises_an_address_listens_to_others() {
+        let bind = |pairs| config(pairs).unwrap().bind_ip.to_string();
+        assert_eq!(bind(&[]), "127.0.0.1");
+        assert_eq!(bind(&[("brokerIP1", "10.0.0.7")]), "0.0.0.0");
+        assert_eq!(bind(&[("brokerIP1", "10.0.0.7"), ("bindAddress", "10.0.0.7")]), "10.0.0.7");
+        assert!(
+            config(&[("brokerRole", "SLAVE")]).unwrap_err().to_string().contains("replication")
+        );
     }
 
     #[test]

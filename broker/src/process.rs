@@ -33,6 +33,8 @@ pub struct Running {
     pub address: SocketAddr,
     serving: JoinSet<()>,
     files: tokio::task::JoinHandle<()>,
+    /// Ends our connections to others; after everything else, so that we can take our leave.
+    outgoing: Shutdown,
 }
 
 /// Opens the store and listens; when this returns, the broker serves.
@@ -62,7 +64,8 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
     warn_of_address(config.advertised_ip, config.bind_ip);
     let settings = store_settings(&config);
     let store = tokio::task::spawn_blocking(move || Store::open(settings)).await??;
-    let pool = Pool::new(shutdown.clone());
+    let outgoing = Shutdown::new();
+    let pool = Pool::new(outgoing.clone());
     let opened = store.clone();
     let root = config.store_root.clone();
     let (for_broker, port) = (shutdown.clone(), config.port);
@@ -87,7 +90,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
     serving.spawn(delay::run(broker.clone()));
     serving.spawn(expire_clients(broker.clone()));
     let files = tokio::spawn(write_files(broker.clone(), root));
-    Ok(Running { broker, address, serving, files })
+    Ok(Running { broker, address, serving, files, outgoing })
 }
 
 impl Running {
@@ -97,6 +100,7 @@ impl Running {
         self.broker.waiting.wake_all();
         while self.serving.join_next().await.is_some() {}
         self.files.await?;
+        self.outgoing.cancel();
         let broker = self.broker.clone();
         tokio::task::spawn_blocking(move || broker.store.close()).await??;
         info!("the store is closed");
