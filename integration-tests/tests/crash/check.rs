@@ -70,7 +70,11 @@ fn whole_queue(wire: &mut Wire, history: &mut History, queue: &Queue) -> Result<
     let (min, max) = read_queue(wire, queue, |record| {
         let number = number_of(record.body).context("a message nobody sent")?;
         let content = Content::of(number, &queue.0, queue.1);
-        ensure!(content.is(record.body, record.properties), "{number:x} changed: {record:?}");
+        ensure!(
+            content.is(record.body, record.properties),
+            "{number:x} changed: {}",
+            brief(record)
+        );
         let before = last_of.insert(sender(number), number);
         ensure!(before.is_none_or(|before| before < number), "{number:x} after {before:x?}");
         found.insert(record.queue_offset, number);
@@ -129,7 +133,7 @@ fn delayed(wire: &mut Wire, history: &History) -> Result<(usize, usize)> {
         read_queue(wire, &queue, |record| {
             let number = number_of(record.body).context("a message nobody sent")?;
             let content = Content::of(number, DELAYED, queue_id);
-            ensure!(content.body == record.body, "{number:x} changed: {record:?}");
+            ensure!(content.body == record.body, "{number:x} changed: {}", brief(record));
             let early = record.born_timestamp + DELAY_MS - record.store_timestamp;
             ensure!(early <= 0, "{number:x} came {early} ms early");
             again += usize::from(!arrived.insert(number));
@@ -243,7 +247,7 @@ fn looked_up(wire: &mut Wire, history: &History, random: &mut StdRng) -> Result<
         let found = Record::decode(&reply.body);
         let (record, _) =
             found.with_context(|| format!("{number:x} in {queue:?} by its key: {reply:?}"))?;
-        ensure!(record.queue_offset == *offset, "{number:x} by its key: {record:?}");
+        ensure!(record.queue_offset == *offset, "{number:x} by its key: {}", brief(&record));
     }
     let newest = history.placed.iter().rev().take(LOOKED_UP / 2);
     let older = history.placed.choose_multiple(random, LOOKED_UP / 2);
@@ -252,7 +256,11 @@ fn looked_up(wire: &mut Wire, history: &History, random: &mut StdRng) -> Result<
             .ask(&ViewMessage { topic: None, offset: *position })
             .with_context(|| format!("{number:x} by its id"))?;
         let (record, _) = Record::decode(&body)?;
-        ensure!(number_of(record.body) == Some(*number), "{number:x} by its id: {record:?}");
+        ensure!(
+            number_of(record.body) == Some(*number),
+            "{number:x} by its id: {}",
+            brief(&record)
+        );
     }
     Ok(LOOKED_UP + LOOKED_UP / 2)
 }
@@ -277,4 +285,15 @@ fn sends_go_on(wire: &mut Wire, history: &mut History, round: usize) -> Result<(
     }
     history.learn(seen);
     Ok(())
+}
+
+/// A record without its body, for a message that a person reads.
+fn brief(record: &Record<'_>) -> String {
+    let Record { topic, queue_id, queue_offset, physical_offset, .. } = record;
+    let properties = String::from_utf8_lossy(record.properties);
+    let start = String::from_utf8_lossy(&record.body[..record.body.len().min(40)]);
+    format!(
+        "{topic} {queue_id} {queue_offset}, in the log at {physical_offset}, {} bytes from {start:?}, {properties:?}",
+        record.body.len()
+    )
 }

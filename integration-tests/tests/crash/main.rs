@@ -49,6 +49,7 @@ struct Totals {
     kills: usize,
     kills_while_starting: usize,
     clean_stops: usize,
+    losses_of_what_is_derived: usize,
     answers: usize,
     refused: BTreeMap<i32, usize>,
     start_ms_max: u128,
@@ -66,6 +67,9 @@ fn prove(flush: &str) {
     let started = clock::instant();
     let mut counts = Counts::default();
     for round in 0..rounds {
+        if round > 0 && round % 25 == 0 {
+            println!("{flush}: {round} rounds, {:?}", started.elapsed());
+        }
         let outcome =
             self::round(data.path(), flush, &mut random, &mut history, &mut totals, round);
         match outcome {
@@ -113,6 +117,10 @@ fn round(
         kill_while_starting(data, flush, random)?;
         totals.kills_while_starting += 1;
     }
+    if random.random_ratio(1, 10) {
+        lose_what_is_derived(data, random)?;
+        totals.losses_of_what_is_derived += 1;
+    }
     let started = clock::instant();
     let mut server = start(data, flush)?;
     totals.start_ms_max = totals.start_ms_max.max(started.elapsed().as_millis());
@@ -147,6 +155,17 @@ fn round(
         history.learn(seen);
     }
     Ok(counts)
+}
+
+/// Everything but the log may be lost while nothing runs.
+fn lose_what_is_derived(data: &Path, random: &mut StdRng) -> Result<()> {
+    for folder in ["config", "ferromq"] {
+        let path = data.join("store").join(folder);
+        if random.random() && path.exists() {
+            std::fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
 }
 
 fn kill(process: &Process) -> Result<()> {
