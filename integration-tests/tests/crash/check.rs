@@ -11,6 +11,7 @@ use protocol::header::group::GetSubscriptionGroupConfig;
 use protocol::header::offset::{GetMaxOffset, GetMinOffset};
 use protocol::header::query::{QueryMessage, ViewMessage};
 use protocol::header::topic::GetTopicConfig;
+use protocol::properties::{self, name};
 use protocol::record::Record;
 use protocol::reply::ReplyCode;
 use protocol::request::Request;
@@ -232,22 +233,12 @@ fn looked_up(wire: &mut Wire, history: &History, random: &mut StdRng) -> Result<
             random.random_range(0..all.len())
         };
         let (offset, number) = all.iter().nth_back(back).context("within the length")?;
-        let query = QueryMessage {
-            topic: queue.0.clone(),
-            key: unique_key(*number),
-            max_num: 32,
-            begin_timestamp: 0,
-            end_timestamp: i64::MAX,
-            index_type: None,
-            last_key: None,
-        };
-        let mut request = Command::request(QueryMessage::CODE.to_wire(), &query);
-        request.fields = Fields::of(&query).with("_UNIQUE_KEY_QUERY", "true");
-        let reply = wire.call(request)?;
-        let found = Record::decode(&reply.body);
-        let (record, _) =
-            found.with_context(|| format!("{number:x} in {queue:?} by its key: {reply:?}"))?;
-        ensure!(record.queue_offset == *offset, "{number:x} by its key: {}", brief(&record));
+        found_by(wire, queue, *offset, &unique_key(*number), true)?;
+        let content = Content::of(*number, &queue.0, queue.1);
+        let keys = properties::get_str(content.properties.as_bytes(), name::KEYS);
+        for key in keys.into_iter().flat_map(str::split_whitespace) {
+            found_by(wire, queue, *offset, key, false)?;
+        }
     }
     let newest = history.placed.iter().rev().take(LOOKED_UP / 2);
     let older = history.placed.choose_multiple(random, LOOKED_UP / 2);
@@ -263,6 +254,32 @@ fn looked_up(wire: &mut Wire, history: &History, random: &mut StdRng) -> Result<
         );
     }
     Ok(LOOKED_UP + LOOKED_UP / 2)
+}
+
+/// A query by key gives the one message that has it.
+fn found_by(wire: &mut Wire, queue: &Queue, offset: i64, key: &str, unique: bool) -> Result<()> {
+    let query = QueryMessage {
+        topic: queue.0.clone(),
+        key: key.to_owned(),
+        max_num: 32,
+        begin_timestamp: 0,
+        end_timestamp: i64::MAX,
+        index_type: None,
+        last_key: None,
+    };
+    let mut request = ask::request(&query);
+    if unique {
+        request.fields = Fields::of(&query).with("_UNIQUE_KEY_QUERY", "true");
+    }
+    let reply = wire.call(request)?;
+    let remark = reply.remark.as_deref().unwrap_or_default();
+    let found = Record::decode(&reply.body);
+    let (record, size) =
+        found.with_context(|| format!("{queue:?} {offset} by {key}: {} {remark}", reply.code))?;
+    let place = (record.topic, record.queue_id, record.queue_offset);
+    ensure!(place == (&queue.0, queue.1, offset), "by {key}: {}", brief(&record));
+    ensure!(size == reply.body.len(), "more than one message has the key {key}");
+    Ok(())
 }
 
 /// One more message enters each queue right behind the last one.

@@ -13,6 +13,7 @@ mod history;
 mod load;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -124,11 +125,9 @@ fn round(
     let started = clock::instant();
     let mut server = start(data, flush)?;
     totals.start_ms_max = totals.start_ms_max.max(started.elapsed().as_millis());
-    let mut wire = Wire::connect(server.broker)?;
-    if round == 0 {
-        prepare(&mut wire)?;
-    }
-    let counts = check::everything(&mut wire, history, random, round)?;
+    let checked = prepared(server.broker, round)
+        .and_then(|mut wire| check::everything(&mut wire, history, random, round));
+    let counts = checked.with_context(|| server.process.condition())?;
     let answers = ANSWERS_MAX.powf(random.random()) as usize;
     let stop_cleanly = random.random_ratio(1, 10);
     let all = under_load(&server, random, history, round, |progress| {
@@ -184,15 +183,19 @@ fn kill_while_starting(data: &Path, flush: &str, random: &mut StdRng) -> Result<
     Ok(())
 }
 
-/// Topics and groups that the load wants.
-fn prepare(wire: &mut Wire) -> Result<()> {
+/// A connection; in the first round the topics and groups that the load wants are made over it.
+fn prepared(broker: SocketAddr, round: usize) -> Result<Wire> {
+    let mut wire = Wire::connect(broker)?;
+    if round > 0 {
+        return Ok(wire);
+    }
     for topic in TOPICS.into_iter().chain([DELAYED]) {
         wire.ask(&ask::topic(topic, history::QUEUES))?;
     }
     for number in SENDERS..SENDERS + COMMITTERS {
-        ask::make_group(wire, &format!("crash-group-{number}"))?;
+        ask::make_group(&mut wire, &format!("crash-group-{number}"))?;
     }
-    Ok(())
+    Ok(wire)
 }
 
 /// Runs all workers until `end` has done away with the server.
