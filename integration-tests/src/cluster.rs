@@ -127,6 +127,20 @@ impl Process {
         }
     }
 
+    /// Whether it still runs, or how it ended, and the last it said: what a failed test wants to know.
+    pub fn condition(&mut self) -> String {
+        const LINES: usize = 20;
+        let state = match self.child.try_wait() {
+            Ok(None) => "still runs".to_owned(),
+            Ok(Some(status)) => format!("ended with {status}"),
+            Err(error) => format!("cannot be asked: {error}"),
+        };
+        let said = self.said();
+        let lines: Vec<&str> = said.lines().collect();
+        let last = lines[lines.len().saturating_sub(LINES)..].join("\n");
+        format!("{} {state}; it said:\n{last}", self.name)
+    }
+
     /// Memory in use, as the kernel counts it.
     pub fn resident_bytes(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;

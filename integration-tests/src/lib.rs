@@ -2,4 +2,5 @@
 
 pub mod ask;
 pub mod cluster;
+pub mod stock;
 pub mod wire;

@@ -11,6 +11,7 @@ use protocol::header::group::GetSubscriptionGroupConfig;
 use protocol::header::offset::{GetMaxOffset, GetMinOffset};
 use protocol::header::query::{QueryMessage, ViewMessage};
 use protocol::header::topic::GetTopicConfig;
+use protocol::properties::{self, name};
 use protocol::record::Record;
 use protocol::reply::ReplyCode;
 use protocol::request::Request;
@@ -70,7 +71,11 @@ fn whole_queue(wire: &mut Wire, history: &mut History, queue: &Queue) -> Result<
     let (min, max) = read_queue(wire, queue, |record| {
         let number = number_of(record.body).context("a message nobody sent")?;
         let content = Content::of(number, &queue.0, queue.1);
-        ensure!(content.is(record.body, record.properties), "{number:x} changed: {record:?}");
+        ensure!(
+            content.is(record.body, record.properties),
+            "{number:x} changed: {}",
+            brief(record)
+        );
         let before = last_of.insert(sender(number), number);
         ensure!(before.is_none_or(|before| before < number), "{number:x} after {before:x?}");
         found.insert(record.queue_offset, number);
@@ -129,7 +134,7 @@ fn delayed(wire: &mut Wire, history: &History) -> Result<(usize, usize)> {
         read_queue(wire, &queue, |record| {
             let number = number_of(record.body).context("a message nobody sent")?;
             let content = Content::of(number, DELAYED, queue_id);
-            ensure!(content.body == record.body, "{number:x} changed: {record:?}");
+            ensure!(content.body == record.body, "{number:x} changed: {}", brief(record));
             let early = record.born_timestamp + DELAY_MS - record.store_timestamp;
             ensure!(early <= 0, "{number:x} came {early} ms early");
             again += usize::from(!arrived.insert(number));
@@ -228,22 +233,12 @@ fn looked_up(wire: &mut Wire, history: &History, random: &mut StdRng) -> Result<
             random.random_range(0..all.len())
         };
         let (offset, number) = all.iter().nth_back(back).context("within the length")?;
-        let query = QueryMessage {
-            topic: queue.0.clone(),
-            key: unique_key(*number),
-            max_num: 32,
-            begin_timestamp: 0,
-            end_timestamp: i64::MAX,
-            index_type: None,
-            last_key: None,
-        };
-        let mut request = Command::request(QueryMessage::CODE.to_wire(), &query);
-        request.fields = Fields::of(&query).with("_UNIQUE_KEY_QUERY", "true");
-        let reply = wire.call(request)?;
-        let found = Record::decode(&reply.body);
-        let (record, _) =
-            found.with_context(|| format!("{number:x} in {queue:?} by its key: {reply:?}"))?;
-        ensure!(record.queue_offset == *offset, "{number:x} by its key: {record:?}");
+        found_by(wire, queue, *offset, &unique_key(*number), true)?;
+        let content = Content::of(*number, &queue.0, queue.1);
+        let keys = properties::get_str(content.properties.as_bytes(), name::KEYS);
+        for key in keys.into_iter().flat_map(str::split_whitespace) {
+            found_by(wire, queue, *offset, key, false)?;
+        }
     }
     let newest = history.placed.iter().rev().take(LOOKED_UP / 2);
     let older = history.placed.choose_multiple(random, LOOKED_UP / 2);
@@ -252,9 +247,39 @@ fn looked_up(wire: &mut Wire, history: &History, random: &mut StdRng) -> Result<
             .ask(&ViewMessage { topic: None, offset: *position })
             .with_context(|| format!("{number:x} by its id"))?;
         let (record, _) = Record::decode(&body)?;
-        ensure!(number_of(record.body) == Some(*number), "{number:x} by its id: {record:?}");
+        ensure!(
+            number_of(record.body) == Some(*number),
+            "{number:x} by its id: {}",
+            brief(&record)
+        );
     }
     Ok(LOOKED_UP + LOOKED_UP / 2)
+}
+
+/// A query by key gives the one message that has it.
+fn found_by(wire: &mut Wire, queue: &Queue, offset: i64, key: &str, unique: bool) -> Result<()> {
+    let query = QueryMessage {
+        topic: queue.0.clone(),
+        key: key.to_owned(),
+        max_num: 32,
+        begin_timestamp: 0,
+        end_timestamp: i64::MAX,
+        index_type: None,
+        last_key: None,
+    };
+    let mut request = ask::request(&query);
+    if unique {
+        request.fields = Fields::of(&query).with("_UNIQUE_KEY_QUERY", "true");
+    }
+    let reply = wire.call(request)?;
+    let remark = reply.remark.as_deref().unwrap_or_default();
+    let found = Record::decode(&reply.body);
+    let (record, size) =
+        found.with_context(|| format!("{queue:?} {offset} by {key}: {} {remark}", reply.code))?;
+    let place = (record.topic, record.queue_id, record.queue_offset);
+    ensure!(place == (&queue.0, queue.1, offset), "by {key}: {}", brief(&record));
+    ensure!(size == reply.body.len(), "more than one message has the key {key}");
+    Ok(())
 }
 
 /// One more message enters each queue right behind the last one.
@@ -277,4 +302,15 @@ fn sends_go_on(wire: &mut Wire, history: &mut History, round: usize) -> Result<(
     }
     history.learn(seen);
     Ok(())
+}
+
+/// A record without its body, for a message that a person reads.
+fn brief(record: &Record<'_>) -> String {
+    let Record { topic, queue_id, queue_offset, physical_offset, .. } = record;
+    let properties = String::from_utf8_lossy(record.properties);
+    let start = String::from_utf8_lossy(&record.body[..record.body.len().min(40)]);
+    format!(
+        "{topic} {queue_id} {queue_offset}, in the log at {physical_offset}, {} bytes from {start:?}, {properties:?}",
+        record.body.len()
+    )
 }

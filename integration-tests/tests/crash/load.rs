@@ -259,7 +259,11 @@ pub(crate) fn read(task: &Task, random: &mut StdRng, seen: &mut Seen) -> Result<
             rest = &rest[size..];
             let number = number_of(record.body).expect("it was sent by us");
             let content = Content::of(number, &queue.0, queue.1);
-            assert!(content.is(record.body, record.properties), "{queue:?}: {record:?}");
+            assert!(
+                content.is(record.body, record.properties),
+                "{queue:?} {}",
+                record.queue_offset
+            );
             seen.stored.push((queue.clone(), record.queue_offset, number));
         }
         task.answered(seen, 1);

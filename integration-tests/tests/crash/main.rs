@@ -13,6 +13,7 @@ mod history;
 mod load;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -49,6 +50,7 @@ struct Totals {
     kills: usize,
     kills_while_starting: usize,
     clean_stops: usize,
+    losses_of_what_is_derived: usize,
     answers: usize,
     refused: BTreeMap<i32, usize>,
     start_ms_max: u128,
@@ -66,6 +68,9 @@ fn prove(flush: &str) {
     let started = clock::instant();
     let mut counts = Counts::default();
     for round in 0..rounds {
+        if round > 0 && round % 25 == 0 {
+            println!("{flush}: {round} rounds, {:?}", started.elapsed());
+        }
         let outcome =
             self::round(data.path(), flush, &mut random, &mut history, &mut totals, round);
         match outcome {
@@ -113,14 +118,16 @@ fn round(
         kill_while_starting(data, flush, random)?;
         totals.kills_while_starting += 1;
     }
+    if random.random_ratio(1, 10) {
+        lose_what_is_derived(data, random)?;
+        totals.losses_of_what_is_derived += 1;
+    }
     let started = clock::instant();
     let mut server = start(data, flush)?;
     totals.start_ms_max = totals.start_ms_max.max(started.elapsed().as_millis());
-    let mut wire = Wire::connect(server.broker)?;
-    if round == 0 {
-        prepare(&mut wire)?;
-    }
-    let counts = check::everything(&mut wire, history, random, round)?;
+    let checked = prepared(server.broker, round)
+        .and_then(|mut wire| check::everything(&mut wire, history, random, round));
+    let counts = checked.with_context(|| server.process.condition())?;
     let answers = ANSWERS_MAX.powf(random.random()) as usize;
     let stop_cleanly = random.random_ratio(1, 10);
     let all = under_load(&server, random, history, round, |progress| {
@@ -149,6 +156,17 @@ fn round(
     Ok(counts)
 }
 
+/// Everything but the log may be lost while nothing runs.
+fn lose_what_is_derived(data: &Path, random: &mut StdRng) -> Result<()> {
+    for folder in ["config", "ferromq"] {
+        let path = data.join("store").join(folder);
+        if random.random() && path.exists() {
+            std::fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
+}
+
 fn kill(process: &Process) -> Result<()> {
     use rustix::process::{Pid, Signal, kill_process};
     let id = Pid::from_raw(process.id().cast_signed()).context("no process id")?;
@@ -165,15 +183,19 @@ fn kill_while_starting(data: &Path, flush: &str, random: &mut StdRng) -> Result<
     Ok(())
 }
 
-/// Topics and groups that the load wants.
-fn prepare(wire: &mut Wire) -> Result<()> {
+/// A connection; in the first round the topics and groups that the load wants are made over it.
+fn prepared(broker: SocketAddr, round: usize) -> Result<Wire> {
+    let mut wire = Wire::connect(broker)?;
+    if round > 0 {
+        return Ok(wire);
+    }
     for topic in TOPICS.into_iter().chain([DELAYED]) {
         wire.ask(&ask::topic(topic, history::QUEUES))?;
     }
     for number in SENDERS..SENDERS + COMMITTERS {
-        ask::make_group(wire, &format!("crash-group-{number}"))?;
+        ask::make_group(&mut wire, &format!("crash-group-{number}"))?;
     }
-    Ok(())
+    Ok(wire)
 }
 
 /// Runs all workers until `end` has done away with the server.
