@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use remoting::settings;
+
 use protocol::body::DataVersion;
 use protocol::java_properties;
 
@@ -303,29 +305,8 @@ fn check_known(values: &BTreeMap<String, String>, key: &str) -> Result<(), Confi
     if values.contains_key(key) {
         return Ok(());
     }
-    let nearest = values
-        .keys()
-        .map(|known| (distance(&known.to_lowercase(), &key.to_lowercase()), known))
-        .min()
-        .filter(|(distance, _)| *distance <= key.len() / 3 + 1);
-    let suggestion = nearest.map(|(_, known)| known.clone());
+    let suggestion = settings::closest(values.keys().map(String::as_str), key).map(str::to_owned);
     Err(ConfigError::UnknownKey { key: key.to_owned(), suggestion })
-}
-
-/// How many letters differ: the edit distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(128).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().take(128).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 struct Reader<'a> {

@@ -115,7 +115,7 @@ impl Kind {
 }
 
 /// The known key with the fewest differing letters, if they are few.
-fn closest(known: impl Iterator<Item = &'static str>, key: &str) -> Option<&'static str> {
+pub fn closest<'k>(known: impl Iterator<Item = &'k str>, key: &str) -> Option<&'k str> {
     const KEY_CHARS_MAX: usize = 128;
     let wanted: Vec<char> = key.chars().take(KEY_CHARS_MAX).flat_map(char::to_lowercase).collect();
     let (distance, best) = known.map(|known| (distance(&wanted, known), known)).min()?;
