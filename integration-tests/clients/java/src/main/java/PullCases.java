@@ -146,6 +146,8 @@ final class PullCases {
         consumer.start();
         Check.equal(2, consumer.fetchMessageQueues(topic).size(), "queues to read");
         consumer.assign(List.of(queue));
+        // To the end, as a pull in flight may still bring what it found after a seek: clients check only before they keep it.
+        read(consumer, 0, 20);
         for (int from : new int[] {12, 0, 19}) {
             consumer.seek(queue, from);
             Check.equal(from, read(consumer, from, 20).get(0), "first number after a seek");
