@@ -160,7 +160,11 @@ impl Offsets {
 
     /// The next pull of this queue goes on from `offset`.
     pub fn set_reset(&self, group: &str, topic: &str, queue_id: i32, offset: i64) {
-        self.table.lock().reset.insert((group.to_owned(), topic.to_owned(), queue_id), offset);
+        let mut table = self.table.lock();
+        let key = (group.to_owned(), topic.to_owned(), queue_id);
+        // What was pulled before is not on its way to anybody any more.
+        table.pulled.remove(&key);
+        table.reset.insert(key, offset);
     }
 
     /// The pending reset of a queue, which is over with this.

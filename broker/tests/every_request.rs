@@ -29,12 +29,15 @@ struct Stage {
     running: Running,
     pool: Pool,
     shutdown: Shutdown,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Stage {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::on(tempfile::tempdir().unwrap()).await
+    }
+
+    async fn on(folder: tempfile::TempDir) -> Self {
         let root = folder.path().to_str().unwrap().to_owned();
         let settings = [
             ("storePathRootDir", root.as_str()),
@@ -44,7 +47,7 @@ impl Stage {
         let given = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let shutdown = Shutdown::new();
         let running = process::start(Config::new(given).unwrap(), shutdown.clone()).await.unwrap();
-        Self { running, pool: Pool::new(shutdown.clone()), shutdown, _folder: folder }
+        Self { running, pool: Pool::new(shutdown.clone()), shutdown, folder }
     }
 
     async fn call(&self, request: Command<'static>) -> Command<'static> {
@@ -96,9 +99,10 @@ impl Stage {
         assert!(pulled.body.windows(5).any(|part| part == b"hello"));
     }
 
-    async fn end(self) {
+    async fn end(self) -> tempfile::TempDir {
         self.shutdown.cancel();
         self.running.finished().await.unwrap();
+        self.folder
     }
 }
 
@@ -229,5 +233,42 @@ async fn no_request_however_odd_is_left_without_answer_or_stops_the_broker() {
     }
     stage.call(request(i32::MAX, Fields::default(), b"")).await;
     stage.still_serves().await;
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn what_an_operator_changed_is_there_after_a_restart() {
+    let stage = Stage::new().await;
+    stage.still_serves().await;
+    let change = |text: &'static str| request(25, Fields::default(), text.as_bytes());
+    assert_eq!(
+        stage.call(change("fileReservedTime=48\nautoCreateTopicEnable=false")).await.code,
+        0
+    );
+    let refused = stage.call(change("autoCreateTopicEnabled=true")).await;
+    assert_eq!(refused.code, ReplyCode::InvalidParameter.to_wire());
+    assert_eq!(stage.running.broker.store.retention().reserved_ms, 48 * 3_600_000);
+    let topic = |topic: &str| Fields::default().with("topic", topic);
+    let made = topic("made")
+        .with("defaultTopic", "TBW102")
+        .with("readQueueNums", "3")
+        .with("writeQueueNums", "3")
+        .with("perm", "6")
+        .with("topicFilterType", "SINGLE_TAG")
+        .with("order", "false")
+        .with("attributes", "+message.type=FIFO");
+    assert_eq!(stage.call(request(17, made, b"")).await.code, 0);
+    assert_eq!(stage.call(request(215, topic("still_serves"), b"")).await.code, 0);
+
+    let stage = Stage::on(stage.end().await).await;
+    let config = stage.running.broker.config.load_full();
+    assert!(!config.auto_create_topic);
+    assert_eq!(stage.running.broker.store.retention().reserved_ms, 48 * 3_600_000);
+    let made = stage.call(request(351, topic("made"), b"")).await;
+    assert!(String::from_utf8_lossy(&made.body).contains("\"message.type\":\"FIFO\""));
+    let gone = stage.call(request(351, topic("still_serves"), b"")).await;
+    assert_eq!(gone.code, ReplyCode::TopicNotExist.to_wire());
+    let queue = stage.running.broker.store.find_queue("still_serves", 0);
+    assert_eq!(queue.map_or(0, |queue| stage.running.broker.store.max_offset(queue)), 0);
     stage.end().await;
 }

@@ -4,7 +4,6 @@ import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
@@ -32,6 +31,8 @@ final class Cluster {
     /** What stands for each thing that a command line or an output names. */
     final Map<String, String> names = new LinkedHashMap<>();
 
+    /** How often the consumer got each message. */
+    private final Map<String, Integer> seen = new ConcurrentHashMap<>();
     private DefaultMQProducer producer;
     private DefaultMQPushConsumer consumer;
 
@@ -80,7 +81,6 @@ final class Cluster {
             admin.updateConsumeOffset(broker, READERS, new MessageQueue(TOPIC, brokerName, queue), queue + 1);
         }
         admin.shutdown();
-        Set<String> seen = ConcurrentHashMap.newKeySet();
         consumer = new DefaultMQPushConsumer(ONLINE);
         consumer.setNamesrvAddr(namesrv);
         consumer.setClientIP("10.0.0.1");
@@ -88,18 +88,23 @@ final class Cluster {
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.subscribe(TOPIC, "A || B");
         consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
-            messages.forEach(message -> seen.add(message.getMsgId()));
+            messages.forEach(message -> seen.merge(message.getMsgId(), 1, Integer::sum));
             return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
         });
         consumer.start();
+        consumed(1);
+        settle();
+    }
+
+    /** Waits until the consumer got every message so many times. */
+    void consumed(int times) throws Exception {
         long end = System.currentTimeMillis() + 60_000;
-        while (seen.size() < MESSAGES) {
+        while (seen.size() < MESSAGES || seen.values().stream().anyMatch(count -> count < times)) {
             if (System.currentTimeMillis() > end) {
-                throw new IllegalStateException(side + ": the consumer got " + seen.size() + " of " + MESSAGES + " messages");
+                throw new IllegalStateException(side + ": the consumer got " + seen.values() + ", wanted each " + times + " times");
             }
             Thread.sleep(50);
         }
-        settle();
     }
 
     /** What the consumer has consumed is known to the broker. */

@@ -117,6 +117,10 @@ public final class Compare {
                 stock.history();
                 ours.history();
             }
+            case "again" -> {
+                stock.consumed(2);
+                ours.consumed(2);
+            }
             case "settle" -> {
                 stock.settle();
                 ours.settle();

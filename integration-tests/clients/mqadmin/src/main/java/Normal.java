@@ -21,6 +21,7 @@ final class Normal {
         rule("\\b\\d+#\\d{6,}", "<pid>");
         rule("\\b\\d+ ?ms\\b", "<n>ms");
         rule("<time> ?[+-]\\d{4}", "<time>");
+        rule("(TPS: *)[0-9.]+", "$1<rate>");
         rule("\\s+", " ");
     }
 
