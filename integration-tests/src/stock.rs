@@ -48,8 +48,8 @@ pub fn nameserver(home: &Path) -> Result<(Process, SocketAddr)> {
     Ok((process, address))
 }
 
-/// The stock broker; its files go below `home`.
-pub fn broker(home: &Path, namesrv: SocketAddr) -> Result<(Process, SocketAddr)> {
+/// The stock broker of this name; its files go below `home`.
+pub fn broker(home: &Path, namesrv: SocketAddr, name: &str) -> Result<(Process, SocketAddr)> {
     fs::create_dir_all(home)?;
     // It also takes the port two below for old clients and the one above for replicas.
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(&[-2, 0, 1])?));
@@ -57,7 +57,7 @@ pub fn broker(home: &Path, namesrv: SocketAddr) -> Result<(Process, SocketAddr)>
     let conf = home.join("broker.conf");
     let store = home.join("store");
     let text = format!(
-        "brokerClusterName=DefaultCluster\nbrokerName=stock-broker\nbrokerId=0\nbrokerIP1=127.0.0.1\n\
+        "brokerClusterName=DefaultCluster\nbrokerName={name}\nbrokerId=0\nbrokerIP1=127.0.0.1\n\
          listenPort={port}\nhaListenPort={ha_port}\nnamesrvAddr={namesrv}\n\
          storePathRootDir={}\nstorePathCommitLog={}\nautoCreateTopicEnable=true\n",
         store.display(),
@@ -87,17 +87,27 @@ pub fn mqadmin(args: &[&str]) -> Result<String> {
 
 /// Runs an official client suite, `clients/run ARGS`; an error holds all that it printed.
 pub fn suite(args: &[&str], environment: &[(&str, &str)]) -> Result<String> {
+    script("run", args, environment)
+}
+
+/// Compares what `mqadmin` prints of two clusters; an error holds every difference.
+pub fn compare_mqadmin(stock: SocketAddr, ours: SocketAddr) -> Result<String> {
+    script("mqadmin/run", &[&stock.to_string(), &ours.to_string()], &[])
+}
+
+/// Runs a script of `clients/`.
+fn script(name: &str, args: &[&str], environment: &[(&str, &str)]) -> Result<String> {
     // One at a time: each wants a gigabyte and a core.
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let run = workspace().join("integration-tests/clients/run");
-    let mut command = Command::new(run);
+    let script = workspace().join("integration-tests/clients").join(name);
+    let mut command = Command::new(script);
     command.args(args).envs(environment.iter().copied()).stdin(Stdio::null());
-    let output = command.output().context("cannot run the suite")?;
+    let output = command.output().with_context(|| format!("cannot run {name}"))?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         let complaint = String::from_utf8_lossy(&output.stderr);
-        bail!("{args:?} ended with {}:\n{said}\n{complaint}", output.status);
+        bail!("{name} {args:?} ended with {}:\n{said}\n{complaint}", output.status);
     }
     Ok(said)
 }

@@ -26,7 +26,8 @@ fn a_stock_broker_works_with_our_nameserver() {
     }
     let data = tempfile::tempdir().unwrap();
     let (map, namesrv) = cluster::nameserver(&data.path().join("ours")).unwrap();
-    let (_work, broker) = stock::broker(&data.path().join("stock"), namesrv).unwrap();
+    let (_work, broker) =
+        stock::broker(&data.path().join("stock"), namesrv, "stock-broker").unwrap();
     works(namesrv, broker, "stock-broker");
     assert!(!map.said().contains("panicked"), "{}", map.said());
 }

@@ -1,0 +1,25 @@
+//! The stock `mqadmin` sees no difference between a stock cluster and ours. Runs with `FERROMQ_CLIENT_SUITES=1`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may panic and tell, in its helpers too"
+)]
+
+use integration_tests::cluster::Standalone;
+use integration_tests::stock;
+
+#[test]
+fn mqadmin_prints_of_ours_what_it_prints_of_stock() {
+    if !stock::wanted() {
+        return;
+    }
+    let data = tempfile::tempdir().unwrap();
+    let (_map, namesrv) = stock::nameserver(&data.path().join("stock")).unwrap();
+    let (_work, _) = stock::broker(&data.path().join("stock"), namesrv, "broker-a").unwrap();
+    let ours = Standalone::start(&data.path().join("ours"), &[]).unwrap();
+    match stock::compare_mqadmin(namesrv, ours.nameserver) {
+        Ok(said) => println!("{}", said.lines().last().unwrap_or_default()),
+        Err(error) => panic!("{error:#}"),
+    }
+    assert!(!ours.process.said().contains("panicked"), "{}", ours.process.said());
+}
