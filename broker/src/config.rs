@@ -208,6 +208,7 @@ impl Config {
         pairs.filter(|(_, value)| *value != "null" && !value.starts_with(['$', '(']))
     }
 
+    #[expect(clippy::too_many_lines, reason = "one line for each key")]
     fn typed(values: BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let read = Reader { values: &values };
         let ratio = |key| read.number(key, 1, 100).map(|ratio| ratio as u8);
