@@ -16,6 +16,9 @@ use protocol::java_properties;
 
 use crate::config_files;
 
+/// Delay levels a broker may have; each has a queue.
+const LEVELS_MAX: usize = 1024;
+
 /// The stock keys.
 const KEYS: &str = include_str!("config/keys.tsv");
 
@@ -162,7 +165,11 @@ impl Config {
                 return Err(ConfigError::Blacklisted(key));
             }
             let start_only = keys().any(|known| known.name == key && known.effect == Effect::Start);
-            if start_only && values[&key] != value.trim() {
+            if start_only {
+                if values[&key] == value.trim() {
+                    // Not kept: the file may say something else at the next start.
+                    continue;
+                }
                 return Err(ConfigError::StartOnly(key));
             }
             changed.insert(key.clone(), value.trim().to_owned());
@@ -383,6 +390,7 @@ impl Reader<'_> {
             count.checked_mul(unit).filter(|ms| *ms >= 0)
         };
         let levels: Option<Vec<i64>> = self.values[key].split_whitespace().map(level).collect();
+        let levels = levels.filter(|levels| !levels.is_empty() && levels.len() <= LEVELS_MAX);
         levels.ok_or_else(|| self.bad(key, "numbers with a unit s, m, h or d, between blanks"))
     }
 }
@@ -446,5 +454,12 @@ mod tests {
         assert!(!change("autoCreateTopicEnable", "false").unwrap().auto_create_topic);
         assert!(matches!(change("brokerConfigPath", "x"), Err(ConfigError::Blacklisted(_))));
         assert!(matches!(change("listenPort", "1"), Err(ConfigError::StartOnly(_))));
+        assert!(change("listenPort", "10911").unwrap().changed.is_empty());
+    }
+
+    #[test]
+    fn there_is_at_least_one_delay_level() {
+        assert!(config(&[("messageDelayLevel", " ")]).is_err());
+        assert_eq!(config(&[("messageDelayLevel", "2d")]).unwrap().delay_levels_ms, [172_800_000]);
     }
 }

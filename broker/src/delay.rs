@@ -12,9 +12,9 @@ use protocol::json::{self, Dialect};
 use protocol::name;
 use protocol::properties::{self, name as property};
 use protocol::record::{Record, sys_flag};
-use protocol::reply::Refusal;
+use protocol::reply::{Refusal, ReplyCode};
 use remoting::clock;
-use store::{Access, Batch, Limits, NewMessage, Read, Status};
+use store::{Access, Batch, Entry, Limits, NewMessage, Read, Status};
 use tracing::{error, warn};
 
 use crate::broker::Broker;
@@ -47,7 +47,11 @@ pub async fn run(broker: Arc<Broker>) {
             let broker = broker.clone();
             tokio::task::spawn_blocking(move || deliver_due(&broker))
         };
-        let Ok(next_ms) = step.await else { return };
+        let next_ms = step.await.unwrap_or_else(|defect| {
+            // Whatever it was, the messages of the other levels still have to be delivered.
+            error!(%defect, "the delivery of delayed messages met a defect");
+            Some(clock::now_ms() + REST_MS)
+        });
         let wait = match next_ms {
             Some(at_ms) => Duration::from_millis((at_ms - clock::now_ms()).max(0).unsigned_abs()),
             None => Duration::from_secs(3600),
@@ -61,23 +65,24 @@ pub async fn run(broker: Arc<Broker>) {
     }
 }
 
-/// Delivers every level as far as it is due; returns when to come again.
+/// Delivers every level as far as it is due, in turns; returns when to come again.
 fn deliver_due(broker: &Broker) -> Option<i64> {
-    let levels = broker.config.load().delay_levels_ms.len() as i32;
+    let mut levels: Vec<i32> = (1..=broker.config.load().delay_levels_ms.len() as i32).collect();
     let mut next: Option<i64> = None;
-    for level in 1..=levels {
-        let due = loop {
-            match deliver(broker, level) {
-                Ok(Progress::More) => {}
-                Ok(Progress::DueAt(at_ms)) => break Some(at_ms),
-                Ok(Progress::Empty) => break None,
+    while !levels.is_empty() && !broker.shutdown.is_cancelled() {
+        levels.retain(|level| {
+            let due = match deliver(broker, *level) {
+                Ok(Progress::More) => return true,
+                Ok(Progress::DueAt(at_ms)) => Some(at_ms),
+                Ok(Progress::Empty) => None,
                 Err(refusal) => {
                     error!(level, error = %refusal, "cannot deliver delayed messages");
-                    break Some(clock::now_ms() + REST_MS);
+                    Some(clock::now_ms() + REST_MS)
                 }
-            }
-        };
-        next = [next, due].into_iter().flatten().min();
+            };
+            next = [next, due].into_iter().flatten().min();
+            false
+        });
     }
     next
 }
@@ -116,6 +121,8 @@ fn deliver(broker: &Broker, level: i32) -> Result<Progress, Refusal> {
     }
     let next = read.entries[ready - 1].queue_offset + 1;
     store_again(broker, &read, ready)?;
+    // What is stored again counts as delivered even if that cannot be written down just now.
+    broker.delayed.lock().insert(level, next);
     broker.record(&[Event::Delayed { level, offset: next }])?;
     Ok(if ready == read.entries.len() {
         Progress::More
@@ -127,18 +134,24 @@ fn deliver(broker: &Broker, level: i32) -> Result<Progress, Refusal> {
 /// Stores the first `count` messages of `read` in the topics and queues they were sent to.
 fn store_again(broker: &Broker, read: &Read, count: usize) -> Result<(), Refusal> {
     let mut batch = Batch::new();
-    let mut left = count;
-    for slice in &read.slices {
-        let mut rest = slice.as_ref();
-        while left > 0
-            && let Ok((record, size)) = Record::decode(rest)
-        {
-            rest = &rest[size..];
-            left -= 1;
-            if let Err(refusal) = push(broker, &mut batch, &record) {
-                // It can never be delivered; the others must not wait for it.
-                warn!(position = record.physical_offset, error = %refusal, "passing over a delayed message");
-            }
+    let mut slices = read.slices.iter();
+    let mut rest: &[u8] = &[];
+    for Entry { position, size, .. } in &read.entries[..count] {
+        if rest.is_empty() {
+            rest = slices.next().map(AsRef::as_ref).unwrap_or_default();
+        }
+        let message;
+        (message, rest) = rest.split_at(rest.len().min(*size as usize));
+        let pushed = match Record::decode(message) {
+            Ok((record, _)) => push(broker, &mut batch, &record),
+            Err(error) => Err(unreadable(error)),
+        };
+        match pushed {
+            // The log takes nothing just now: all of them have to wait.
+            Err(refusal) if refusal.code == ReplyCode::ServiceNotAvailable => return Err(refusal),
+            // It can never be delivered; the others must not wait for it.
+            Err(error) => warn!(position, %error, "passing over a delayed message"),
+            Ok(()) => {}
         }
     }
     if !batch.is_empty() {

@@ -135,15 +135,23 @@ pub fn blocking(
     out: &mut Outbox,
     handler: impl FnOnce(&Context<'_>) -> Outcome + Send + 'static,
 ) {
+    later(context, out, on_thread(context, handler));
+}
+
+/// The outcome of work on a thread that may block.
+fn on_thread(
+    context: &Context<'_>,
+    handler: impl FnOnce(&Context<'_>) -> Outcome + Send + 'static,
+) -> impl Future<Output = Outcome> + Send + 'static {
     let (broker, peer, to) = (context.broker.clone(), context.peer.clone(), context.to);
     let request = context.request.clone().into_owned();
-    later(context, out, async move {
+    async move {
         let work = tokio::task::spawn_blocking(move || {
             handler(&Context { broker: &broker, peer: &peer, request: &request, to })
         });
         let defect = |_| Refusal::new(ReplyCode::SystemError, "the broker met a defect");
         work.await.map_err(defect)?
-    });
+    }
 }
 
 /// Both: computes or reads for long, and what it changed is durable when it answers.
@@ -152,15 +160,15 @@ pub fn blocking_durably(
     out: &mut Outbox,
     handler: impl FnOnce(&Context<'_>) -> Outcome + Send + 'static,
 ) {
-    blocking(context, out, |context| {
-        let store = &context.broker.store;
-        let before = store.appended_position();
-        let outcome = handler(context)?;
-        let end = store.appended_position();
-        if end > before && context.broker.config.load().sync_flush {
-            let durable = tokio::runtime::Handle::current().block_on(store.durable(end));
-            durable
-                .map_err(|error| Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string()))?;
+    let broker = context.broker.clone();
+    let before = broker.store.appended_position();
+    let work = on_thread(context, handler);
+    later(context, out, async move {
+        let outcome = work.await?;
+        // Not on the thread: when the disk hangs, others need the threads.
+        let end = broker.store.appended_position();
+        if end > before && broker.config.load().sync_flush {
+            broker.store.durable(end).await.map_err(not_durable)?;
         }
         Ok(outcome)
     });

@@ -7,6 +7,8 @@ use protocol::body::MessageQueue;
 
 /// How long a lock holds that is not renewed.
 pub const HOLD_MS: i64 = 60_000;
+/// Groups that may hold locks; others get none.
+pub const GROUPS_MAX: usize = 100_000;
 /// Locks a group may hold; more are not granted.
 pub const LOCKS_PER_GROUP_MAX: usize = 1_000_000;
 
@@ -32,6 +34,9 @@ impl Locks {
         now_ms: i64,
     ) -> BTreeSet<MessageQueue> {
         let mut groups = self.groups.lock();
+        if wanted.is_empty() || groups.len() >= GROUPS_MAX && !groups.contains_key(group) {
+            return BTreeSet::new();
+        }
         let locks = groups.entry(group.to_owned()).or_default();
         let mut granted = BTreeSet::new();
         for queue in wanted {
@@ -53,6 +58,14 @@ impl Locks {
         let groups = self.groups.lock();
         let held = |lock: &Lock| now_ms - lock.renewed_ms <= HOLD_MS;
         groups.get(group).is_some_and(|locks| locks.values().any(held))
+    }
+
+    /// Forgets what was not renewed.
+    pub fn expire(&self, now_ms: i64) {
+        self.groups.lock().retain(|_, locks| {
+            locks.retain(|_, lock| now_ms - lock.renewed_ms <= HOLD_MS);
+            !locks.is_empty()
+        });
     }
 
     /// Gives back what the client holds of these.
@@ -93,5 +106,9 @@ mod tests {
         assert!(locks.any_held("g", HOLD_MS) && !locks.any_held("nobody", 0));
         assert_eq!(locks.lock("g", "b", queues(&[0]), HOLD_MS), queues(&[]));
         assert_eq!(locks.lock("g", "b", queues(&[0]), HOLD_MS + 1), queues(&[0]));
+        locks.expire(2 * HOLD_MS);
+        assert!(locks.any_held("g", 2 * HOLD_MS), "what holds is kept");
+        locks.expire(2 * HOLD_MS + 2);
+        assert!(locks.groups.lock().is_empty());
     }
 }

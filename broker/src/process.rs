@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use remoting::clock;
 use remoting::pool::Pool;
-use remoting::process::Shutdown;
+use remoting::process::{DropGuard, Shutdown};
 use remoting::server::Server;
 use store::{Flush, Retention, Store};
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::broker::Broker;
 use crate::config::Config;
@@ -32,9 +32,9 @@ pub struct Running {
     pub broker: Arc<Broker>,
     pub address: SocketAddr,
     serving: JoinSet<()>,
+    /// Ends our own connections, after everything that may use them.
+    calls: DropGuard,
     files: tokio::task::JoinHandle<()>,
-    /// Ends our connections to others; after everything else, so that we can take our leave.
-    outgoing: Shutdown,
 }
 
 /// Opens the store and listens; when this returns, the broker serves.
@@ -64,8 +64,8 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
     warn_of_address(config.advertised_ip, config.bind_ip);
     let settings = store_settings(&config);
     let store = tokio::task::spawn_blocking(move || Store::open(settings)).await??;
-    let outgoing = Shutdown::new();
-    let pool = Pool::new(outgoing.clone());
+    let calls = Shutdown::new();
+    let pool = Pool::new(calls.clone());
     let opened = store.clone();
     let root = config.store_root.clone();
     let (for_broker, port) = (shutdown.clone(), config.port);
@@ -90,7 +90,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
     serving.spawn(delay::run(broker.clone()));
     serving.spawn(expire_clients(broker.clone()));
     let files = tokio::spawn(write_files(broker.clone(), root));
-    Ok(Running { broker, address, serving, files, outgoing })
+    Ok(Running { broker, address, serving, calls: calls.drop_guard(), files })
 }
 
 impl Running {
@@ -99,8 +99,8 @@ impl Running {
         self.broker.shutdown.cancelled().await;
         self.broker.waiting.wake_all();
         while self.serving.join_next().await.is_some() {}
+        drop(self.calls);
         self.files.await?;
-        self.outgoing.cancel();
         let broker = self.broker.clone();
         tokio::task::spawn_blocking(move || broker.store.close()).await??;
         info!("the store is closed");
@@ -169,6 +169,7 @@ async fn expire_clients(broker: Arc<Broker>) {
         let expiry_ms = broker.config.load().channel_expiry_ms;
         let changes = broker.clients.expire(clock::now_ms(), expiry_ms);
         broker.notify_changed(changes);
+        broker.locks.expire(clock::now_ms());
         debug_assert!(SAMPLE_PERIOD == EXPIRY_PERIOD, "one tick serves both");
         broker.stats.sample(clock::now_ms());
     }
@@ -201,7 +202,10 @@ async fn write_files(broker: Arc<Broker>, root: PathBuf) {
         });
         match step.await {
             Ok(again) => writer = again,
-            Err(_) => return,
+            Err(defect) => {
+                error!(%defect, "writing the files of the state met a defect");
+                writer = Writer::default();
+            }
         }
         if last {
             return;
@@ -216,10 +220,12 @@ fn write_once(
     with_offsets: bool,
 ) -> anyhow::Result<()> {
     offsets::requests::write_pending(broker)?;
-    if broker.journal.wants_snapshot() {
-        broker.journal.snapshot(&broker.store, clock::now_ms(), || broker.state())?;
-    }
+    // The files first: what a snapshot leaves out must not come back from an older file.
     writer.write_tables(broker, root)?;
+    let now_ms = clock::now_ms();
+    if broker.journal.wants_snapshot(now_ms) {
+        broker.journal.snapshot(&broker.store, now_ms, || broker.state())?;
+    }
     if with_offsets {
         writer.write_offsets(broker, root, clock::now_ms())?;
     }

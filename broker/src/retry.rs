@@ -69,7 +69,7 @@ fn give_back(context: &Context<'_>) -> Outcome {
     } else {
         const FIRST_LEVEL: i32 = 3;
         let level = match request.delay_level {
-            0 => FIRST_LEVEL + message.reconsume_times,
+            0 => FIRST_LEVEL.saturating_add(message.reconsume_times),
             level => level,
         };
         let level = level.clamp(1, own.delay_levels_ms.len() as i32);
@@ -83,7 +83,7 @@ fn give_back(context: &Context<'_>) -> Outcome {
         born_timestamp: message.born_timestamp,
         born_host: message.born_host,
         store_host: broker.store_host,
-        reconsume_times: message.reconsume_times + 1,
+        reconsume_times: message.reconsume_times.saturating_add(1),
         prepared_transaction_offset: 0,
         body: message.body,
         properties: &[&properties],
@@ -94,8 +94,10 @@ fn give_back(context: &Context<'_>) -> Outcome {
     if !dead {
         broker.delay_arrived.notify_one();
     }
-    let key = format!("{}@{group}", back.as_deref().unwrap_or_default());
-    broker.stats.counter(kind::SEND_BACK_PUT_NUMS, &key).add(1);
+    // What a producer wrote is counted only if it names a topic.
+    if let Some(back) = back.filter(|back| broker.topics.get(back).is_some()) {
+        broker.stats.counter(kind::SEND_BACK_PUT_NUMS, &format!("{back}@{group}")).add(1);
+    }
     Ok(Command::reply(&Empty {}))
 }
 

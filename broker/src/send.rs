@@ -10,6 +10,7 @@ use protocol::id;
 use protocol::message;
 use protocol::name;
 use protocol::properties::{self, name as property};
+use protocol::record::sys_flag;
 use protocol::reply::{Refusal, ReplyCode};
 use remoting::clock;
 use remoting::outbox::{Chunk, Outbox, ReplyTo};
@@ -140,6 +141,10 @@ impl Group {
                 config.write_queue_nums, config.read_queue_nums
             )));
         }
+        if send.sys_flag & sys_flag::INNER_BATCH != 0 {
+            // It would take as many offsets of the queue as a property says.
+            return Err(illegal("inner batches are not served by this broker".to_owned()));
+        }
         if request.body.is_empty() {
             return Err(illegal("the body of the message is empty".to_owned()));
         }
@@ -190,7 +195,8 @@ impl Group {
                 format!("the broker[{}] sending message is forbidden", config.advertised_ip);
             return Err(Refusal::new(ReplyCode::NoPermission, remark));
         }
-        self.last = Some((broker.topics.generation(), topic.clone()));
+        // The generation from before the look-up: a change in between is seen by the next message.
+        self.last = Some((generation, topic.clone()));
         Ok(topic)
     }
 

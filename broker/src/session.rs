@@ -50,7 +50,10 @@ impl connection::Session for Session {
 
     fn closed(&mut self) {
         let changes = self.broker.clients.closed(self.peer.id);
-        self.broker.notify_changed(changes);
+        // At the end of the process everyone goes, and nobody has to look again.
+        if !self.broker.shutdown.is_cancelled() {
+            self.broker.notify_changed(changes);
+        }
     }
 }
 

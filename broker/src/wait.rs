@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
 use parking_lot::Mutex;
 use store::QueueRef;
@@ -41,6 +41,8 @@ impl Waiting {
             self.count.fetch_sub(1, Ordering::SeqCst);
             return None;
         }
+        // With the fence in `arrived`: one of the two sees what the other has just done.
+        fence(Ordering::SeqCst);
         let mut queues = self.queues.lock();
         let place = queues.entry(queue.index()).or_default();
         place.count += 1;
@@ -50,6 +52,7 @@ impl Waiting {
 
     /// Messages have entered these queues.
     pub fn arrived(&self, queues: impl Iterator<Item = QueueRef>) {
+        fence(Ordering::SeqCst);
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }

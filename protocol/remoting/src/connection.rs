@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io::IoSlice;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use futures_util::{FutureExt, StreamExt};
 use protocol::frame::{self, Command, FrameError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::clock;
 use crate::outbox::{Chunk, Later, Outbox, Pause};
@@ -24,6 +25,9 @@ pub const IDLE_MAX: Duration = Duration::from_secs(120);
 pub const LATER_MAX: usize = 20_000;
 /// How long a stopping process waits for answers that are still to come.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
+
+/// Answers gathered for one write; at the limit they are written before more is served.
+const WRITE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 const READ_BYTES_MIN: usize = 4 * 1024;
 const READ_BYTES_MAX: usize = 256 * 1024;
@@ -46,6 +50,8 @@ pub(crate) enum Failure {
     Frame(#[from] FrameError),
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    #[error("the peer reads nothing")]
+    Stalled,
 }
 
 /// Serves `stream` until it ends or `shutdown` is set off.
@@ -63,16 +69,23 @@ pub(crate) async fn run<S: Session>(
         later: FuturesUnordered::new(),
         input: Vec::new(),
         written: 0,
+        begun: false,
     };
-    let outcome = connection.serve(&mut session, &peer, &shutdown).await;
+    // A defect ends this connection; what is known of its peer is cleaned up all the same.
+    let serving = AssertUnwindSafe(connection.serve(&mut session, &peer, &shutdown));
+    let outcome = serving.catch_unwind().await;
     peer.close();
     session.closed();
+    let Ok(outcome) = outcome else {
+        error!(peer = %peer.remote, "a connection met a defect");
+        return;
+    };
     match outcome {
         Ok(()) => debug!(peer = %peer.remote, "connection closed"),
         Err(Failure::Frame(error)) => {
             warn!(peer = %peer.remote, %error, "closing a connection that sent no command");
         }
-        Err(Failure::Io(error)) => debug!(peer = %peer.remote, %error, "connection lost"),
+        Err(error) => debug!(peer = %peer.remote, %error, "connection lost"),
     }
 }
 
@@ -93,6 +106,8 @@ struct Connection<T> {
     input: Vec<u8>,
     /// How much of `out.now` the socket has taken.
     written: usize,
+    /// Whole frames may be left in `input`, their answers to be written after others.
+    begun: bool,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
@@ -108,6 +123,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             self.reserve();
             tokio::select! {
                 biased;
+                () = shutdown.cancelled() => return self.drain().await,
                 Some(chunk) = self.later.next(), if !self.later.is_empty() => {
                     self.out.now.append(chunk);
                 }
@@ -127,9 +143,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                     }
                     self.decode(session, peer)?;
                 }
-                () = shutdown.cancelled() => return self.drain().await,
                 _ = idle.tick() => {
-                    if active.elapsed() >= IDLE_MAX && self.later.is_empty() {
+                    let waits = !self.later.is_empty() || self.out.pause.is_some();
+                    if active.elapsed() >= IDLE_MAX && !waits {
                         return Ok(());
                     }
                     continue;
@@ -137,7 +153,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             }
             active = clock::instant();
             self.take_ready();
-            self.write().await?;
+            self.write_all(shutdown).await?;
+            while self.begun && self.out.pause.is_none() {
+                self.decode(session, peer)?;
+                self.take_ready();
+                self.write_all(shutdown).await?;
+            }
         }
     }
 
@@ -156,6 +177,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     fn decode<S: Session>(&mut self, session: &mut S, peer: &Peer) -> Result<(), Failure> {
         let filled = self.input.len() == self.input.capacity();
         let mut at = 0;
+        self.begun = false;
         while self.out.pause.is_none()
             && let Some(len) = frame::frame_len(&self.input[at..])?
         {
@@ -167,11 +189,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             } else {
                 session.request(command, &mut self.out);
             }
+            if self.out.now.len() >= WRITE_BYTES_MAX {
+                self.begun = true;
+                break;
+            }
         }
         self.input.drain(..at);
         if self.out.pause.is_none() {
             self.flush(session);
         }
+        self.later.extend(self.out.later.drain(..));
         // A read that filled the buffer says there is more: the next one may take more at once.
         if filled && self.input.capacity() < READ_BYTES_MAX {
             self.input.reserve(self.input.capacity() * 2);
@@ -181,16 +208,43 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
 
     fn flush<S: Session>(&mut self, session: &mut S) {
         session.flush(&mut self.out);
-        self.later.extend(self.out.later.drain(..));
     }
 
-    /// Takes every answer that is ready, so that one write carries them all.
+    /// Takes the answers that are ready, so that one write carries many.
     fn take_ready(&mut self) {
-        while let Some(Some(chunk)) = self.later.next().now_or_never() {
+        while self.out.now.len() < WRITE_BYTES_MAX
+            && let Some(Some(chunk)) = self.later.next().now_or_never()
+        {
             self.out.now.append(chunk);
         }
-        while let Ok(command) = self.commands.try_recv() {
+        while self.out.now.len() < WRITE_BYTES_MAX
+            && let Ok(command) = self.commands.try_recv()
+        {
             self.out.now.command(&command);
+        }
+    }
+
+    /// Writes what is there, unless the peer takes none of it for too long.
+    async fn write_all(&mut self, shutdown: &Shutdown) -> Result<(), Failure> {
+        // Most of the time the socket takes everything at once, and no timer is needed.
+        if let Some(outcome) = self.write().now_or_never() {
+            return outcome;
+        }
+        loop {
+            let before = self.written;
+            let limit = async {
+                tokio::select! {
+                    () = tokio::time::sleep(IDLE_MAX) => {}
+                    () = shutdown.cancelled() => tokio::time::sleep(DRAIN_MAX).await,
+                }
+            };
+            tokio::select! {
+                outcome = self.write() => return outcome,
+                () = limit => {}
+            }
+            if self.written == before || shutdown.is_cancelled() {
+                return Err(Failure::Stalled);
+            }
         }
     }
 
@@ -223,7 +277,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         while let Ok(command) = self.commands.try_recv() {
             self.out.now.command(&command);
         }
-        self.write().await
+        tokio::time::timeout(DRAIN_MAX, self.write()).await.unwrap_or(Err(Failure::Stalled))
     }
 }
 
@@ -233,5 +287,82 @@ impl Chunk {
         let mut chunk = Self::default();
         chunk.refuse(to, refusal);
         chunk
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use bytes::Bytes;
+    use protocol::header::Empty;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::outbox::ReplyTo;
+
+    /// Answers everything with a body of so many bytes.
+    struct Answers(usize, Arc<AtomicUsize>);
+
+    impl Session for Answers {
+        fn request(&mut self, request: Command<'_>, out: &mut Outbox) {
+            self.1.fetch_add(1, Ordering::SeqCst);
+            let body = Bytes::from(vec![0; self.0]);
+            out.now.reply(ReplyTo::new(&request), &Empty {}, &[body]);
+        }
+        fn flush(&mut self, _: &mut Outbox) {}
+        fn closed(&mut self) {
+            self.1.fetch_add(1_000_000, Ordering::SeqCst);
+        }
+    }
+
+    fn serve(
+        body: usize,
+    ) -> (tokio::io::DuplexStream, Arc<AtomicUsize>, Shutdown, tokio::task::JoinHandle<()>) {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let nobody = ([127, 0, 0, 1], 1).into();
+        let (peer, commands) = Peer::new(nobody, nobody);
+        let (served, shutdown) = (Arc::new(AtomicUsize::new(0)), Shutdown::new());
+        let session = Answers(body, served.clone());
+        let task = tokio::spawn(run(theirs, session, Arc::new(peer), commands, shutdown.clone()));
+        (ours, served, shutdown, task)
+    }
+
+    fn requests(count: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        (0..count).for_each(|_| Command::request(1, &Empty {}).encode(&mut bytes));
+        bytes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_reads_nothing_is_not_served_further_and_does_not_outlive_the_process() {
+        let (mut ours, served, shutdown, task) = serve(1 << 20);
+        ours.write_all(&requests(100)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let begun = served.load(Ordering::SeqCst);
+        assert!(begun <= 1 + WRITE_BYTES_MAX / (1 << 20), "{begun} answers wait in memory");
+        shutdown.cancel();
+        task.await.unwrap();
+        assert!(served.load(Ordering::SeqCst) >= 1_000_000, "the session is told");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_reads_nothing_for_long_is_closed() {
+        let (mut ours, _, _shutdown, task) = serve(1 << 20);
+        ours.write_all(&requests(1)).await.unwrap();
+        task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn requests_of_one_read_are_all_answered_however_large_the_answers() {
+        let (mut ours, served, _shutdown, _task) = serve(1 << 20);
+        ours.write_all(&requests(20)).await.unwrap();
+        let mut word = [0; 4];
+        for _ in 0..20 {
+            ours.read_exact(&mut word).await.unwrap();
+            let mut frame = vec![0; u32::from_be_bytes(word) as usize];
+            ours.read_exact(&mut frame).await.unwrap();
+        }
+        assert_eq!(served.load(Ordering::SeqCst), 20);
     }
 }

@@ -18,6 +18,7 @@ pub struct Chunk {
     text: Vec<u8>,
     /// A body, and how much of `text` precedes it.
     bodies: Vec<(usize, Bytes)>,
+    body_bytes: usize,
 }
 
 /// An answer that comes later.
@@ -86,6 +87,7 @@ impl Chunk {
             self.text.extend_from_slice(part);
         } else {
             self.bodies.push((self.text.len(), part.clone()));
+            self.body_bytes += part.len();
         }
     }
 
@@ -142,10 +144,11 @@ impl Chunk {
         let before = self.text.len();
         self.text.extend_from_slice(&other.text);
         self.bodies.extend(other.bodies.into_iter().map(|(at, body)| (before + at, body)));
+        self.body_bytes += other.body_bytes;
     }
 
     pub fn len(&self) -> usize {
-        self.text.len() + self.bodies.iter().map(|(_, body)| body.len()).sum::<usize>()
+        self.text.len() + self.body_bytes
     }
 
     /// The bytes from `written` on, in order, as many parts as `slices` takes.
@@ -175,6 +178,7 @@ impl Chunk {
         const KEEP_BYTES_MAX: usize = 256 * 1024;
         self.text.clear();
         self.bodies.clear();
+        self.body_bytes = 0;
         self.text.shrink_to(KEEP_BYTES_MAX);
     }
 }

@@ -2,6 +2,7 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+pub use tokio_util::sync::DropGuard;
 
 /// Tells every part of a process to finish what is in flight and stop.
 pub type Shutdown = CancellationToken;
