@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use protocol::frame::{self, Command, FrameError};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tracing::{debug, error, warn};
 
@@ -25,6 +25,9 @@ pub const IDLE_MAX: Duration = Duration::from_secs(120);
 pub const LATER_MAX: usize = 20_000;
 /// How long a stopping process waits for answers that are still to come.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
+/// How long a peer that goes on sending is listened to after the last answer, and how long a silent one.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+const LINGER_QUIET_MAX: Duration = Duration::from_millis(20);
 
 /// Answers gathered for one write; at the limit they are written before more is served.
 const WRITE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -277,7 +280,27 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         while let Ok(command) = self.commands.try_recv() {
             self.out.now.command(&command);
         }
-        tokio::time::timeout(DRAIN_MAX, self.write()).await.unwrap_or(Err(Failure::Stalled))
+        tokio::time::timeout(DRAIN_MAX, self.write()).await.unwrap_or(Err(Failure::Stalled))?;
+        self.linger().await
+    }
+
+    /// Ends our half and reads on for a moment: bytes left unread would reset the connection, and with it
+    /// go answers that the peer has not read yet.
+    async fn linger(&mut self) -> Result<(), Failure> {
+        self.stream.shutdown().await?;
+        self.input = vec![0; READ_BYTES_MIN];
+        let discard = async {
+            loop {
+                let read = self.stream.read(&mut self.input);
+                match tokio::time::timeout(LINGER_QUIET_MAX, read).await {
+                    Ok(Ok(1..)) => {}
+                    Ok(Ok(0) | Err(_)) | Err(_) => return,
+                }
+            }
+        };
+        // Whoever writes even longer has not read its end of the connection.
+        let _ = tokio::time::timeout(LINGER_MAX, discard).await;
+        Ok(())
     }
 }
 

@@ -65,7 +65,8 @@ impl Server {
                     let (peer, commands) = Peer::new(remote, local);
                     let peer = Arc::new(peer);
                     let session = service.open(&peer);
-                    let (open, shutdown) = (open.clone(), shutdown.clone());
+                    // A token of its own, as each connection looks at it whenever it has read.
+                    let (open, shutdown) = (open.clone(), shutdown.child_token());
                     open.fetch_add(1, Ordering::Relaxed);
                     tasks.spawn(async move {
                         prepare(&stream);
