@@ -253,7 +253,8 @@ impl Pull {
                         continue;
                     }
                 }
-                Status::Empty | Status::AtEnd => {}
+                Status::Empty if offset == 0 => {}
+                Status::AtEnd => {}
                 Status::Cold => return self.read_cold().await,
                 _ => {
                     self.answer(&mut chunk, &read);
