@@ -117,6 +117,9 @@ impl Broker {
         for (key, queues) in found.offsets.offset_table {
             let Some((topic, group)) = key.split_once('@') else { continue };
             for (queue_id, offset) in queues {
+                // A loss of power may leave the file ahead of the log, whose next messages are not read yet.
+                let queue = self.store.find_queue(topic, queue_id);
+                let offset = queue.map_or(offset, |queue| offset.min(self.store.max_offset(queue)));
                 let (group, topic) = (group.to_owned(), topic.to_owned());
                 self.offsets.apply(&Event::Offset { group, topic, queue_id, offset });
             }

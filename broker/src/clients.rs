@@ -4,7 +4,7 @@
 
 pub mod requests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -50,6 +50,14 @@ pub struct Clients {
 struct Table {
     consumers: HashMap<String, ConsumerGroup>,
     producers: HashMap<String, BTreeMap<u64, Member>>,
+    /// The groups of each connection, so that one that goes does not have to be looked for in all.
+    groups_of: HashMap<u64, Groups>,
+}
+
+#[derive(Debug, Default)]
+struct Groups {
+    consumers: BTreeSet<String>,
+    producers: BTreeSet<String>,
 }
 
 /// Members of a group whose membership or subscription changed; they have to look again.
@@ -123,6 +131,7 @@ impl Clients {
     ) -> Heard {
         let mut heard = Heard::default();
         let mut table = self.table.lock();
+        let table = &mut *table;
         let member = Member {
             client_id: data.client_id.clone(),
             language,
@@ -152,6 +161,10 @@ impl Clients {
             group.message_model = consumer.message_model;
             group.consume_from_where = consumer.consume_from_where;
             let joined = group.members.insert(peer.id, member.clone()).is_none();
+            if joined {
+                let groups = table.groups_of.entry(peer.id).or_default();
+                groups.consumers.insert(consumer.group_name.clone());
+            }
             if group.subscribe(consumer) || joined {
                 let members = group.peers();
                 heard.changed.push(Changed { group: consumer.group_name.clone(), members });
@@ -159,7 +172,10 @@ impl Clients {
         }
         for producer in &data.producer_data_set {
             let group = table.producers.entry(producer.group_name.clone()).or_default();
-            group.insert(peer.id, member.clone());
+            if group.insert(peer.id, member.clone()).is_none() {
+                let groups = table.groups_of.entry(peer.id).or_default();
+                groups.producers.insert(producer.group_name.clone());
+            }
         }
         heard
     }
@@ -172,16 +188,15 @@ impl Clients {
         consumer_group: Option<&str>,
     ) -> Vec<Changed> {
         let mut table = self.table.lock();
-        table.leave(
-            peer_id,
-            |group| producer_group == Some(group),
-            |group| consumer_group == Some(group),
-        )
+        if let Some(group) = producer_group {
+            table.leave_producers(peer_id, group);
+        }
+        consumer_group.and_then(|group| table.leave_consumers(peer_id, group)).into_iter().collect()
     }
 
     /// A connection is gone.
     pub fn closed(&self, peer_id: u64) -> Vec<Changed> {
-        self.table.lock().leave(peer_id, |_| true, |_| true)
+        self.table.lock().leave(peer_id)
     }
 
     /// Clients that were silent for `expiry_ms`.
@@ -190,9 +205,9 @@ impl Clients {
         let silent = |member: &Member| now_ms - member.heard_ms > expiry_ms;
         let consumers = table.consumers.values().flat_map(|group| group.members.values());
         let producers = table.producers.values().flat_map(BTreeMap::values);
-        let gone: Vec<u64> =
+        let gone: BTreeSet<u64> =
             consumers.chain(producers).filter(|m| silent(m)).map(|m| m.peer.id).collect();
-        gone.into_iter().flat_map(|peer| table.leave(peer, |_| true, |_| true)).collect()
+        gone.into_iter().flat_map(|peer| table.leave(peer)).collect()
     }
 
     pub fn consumer_group(&self, group: &str) -> Option<ConsumerGroup> {
@@ -249,25 +264,39 @@ impl Clients {
 }
 
 impl Table {
-    fn leave(
-        &mut self,
-        peer_id: u64,
-        producer: impl Fn(&str) -> bool,
-        consumer: impl Fn(&str) -> bool,
-    ) -> Vec<Changed> {
-        self.producers.retain(|name, group| {
-            if producer(name) {
-                group.remove(&peer_id);
+    fn leave(&mut self, peer_id: u64) -> Vec<Changed> {
+        let Groups { consumers, producers } = self.groups_of.remove(&peer_id).unwrap_or_default();
+        producers.iter().for_each(|group| self.leave_producers(peer_id, group));
+        consumers.iter().filter_map(|group| self.leave_consumers(peer_id, group)).collect()
+    }
+
+    fn leave_producers(&mut self, peer_id: u64, group: &str) {
+        if let Some(members) = self.producers.get_mut(group) {
+            members.remove(&peer_id);
+            if members.is_empty() {
+                self.producers.remove(group);
             }
-            !group.is_empty()
-        });
-        let mut changed = Vec::new();
-        self.consumers.retain(|name, group| {
-            if consumer(name) && group.members.remove(&peer_id).is_some() {
-                changed.push(Changed { group: name.clone(), members: group.peers() });
+        }
+        self.forget(peer_id, |groups| groups.producers.remove(group));
+    }
+
+    fn leave_consumers(&mut self, peer_id: u64, group: &str) -> Option<Changed> {
+        self.forget(peer_id, |groups| groups.consumers.remove(group));
+        let consumers = self.consumers.get_mut(group)?;
+        consumers.members.remove(&peer_id)?;
+        let changed = Changed { group: group.to_owned(), members: consumers.peers() };
+        if consumers.members.is_empty() {
+            self.consumers.remove(group);
+        }
+        Some(changed)
+    }
+
+    fn forget(&mut self, peer_id: u64, forget: impl FnOnce(&mut Groups) -> bool) {
+        if let Some(groups) = self.groups_of.get_mut(&peer_id) {
+            forget(groups);
+            if groups.consumers.is_empty() && groups.producers.is_empty() {
+                self.groups_of.remove(&peer_id);
             }
-            !group.members.is_empty()
-        });
-        changed
+        }
     }
 }

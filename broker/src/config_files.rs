@@ -47,11 +47,23 @@ fn read_file<T: DeserializeOwned + Default>(path: &Path) -> T {
             Ok(text) if text.is_empty() => {}
             Ok(text) => match json::read(&text) {
                 Ok(value) => return value,
-                Err(error) => warn!(path = %path.display(), %error, "passing over a damaged file"),
+                Err(error) => {
+                    warn!(path = %path.display(), %error, "passing over a damaged file");
+                    keep_damaged(&path);
+                }
             },
         }
     }
     T::default()
+}
+
+/// Both the file and its backup will be written anew; somebody may want to look at this one.
+fn keep_damaged(path: &Path) {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".damaged");
+    if let Err(error) = std::fs::copy(path, &name) {
+        warn!(path = %path.display(), %error, "cannot keep a copy of a damaged file");
+    }
 }
 
 fn backup(path: &Path) -> PathBuf {
@@ -152,4 +164,21 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_data()?;
     std::fs::rename(&temporary, path)?;
     std::fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_file_is_passed_over_for_its_backup_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(DELAYS);
+        std::fs::write(&path, "{oh").unwrap();
+        std::fs::write(backup(&path), r#"{"offsetTable":{1:5}}"#).unwrap();
+        let found: DelayOffsetFile = read_file(&path);
+        assert_eq!(found.offset_table, BTreeMap::from([(1, 5)]));
+        let kept = std::fs::read(dir.path().join("delayOffset.json.damaged")).unwrap();
+        assert_eq!(kept, b"{oh");
+    }
 }

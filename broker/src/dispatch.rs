@@ -10,6 +10,7 @@ use protocol::request::RequestCode;
 use remoting::outbox::{Chunk, Outbox, ReplyTo};
 use remoting::peer::Peer;
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
 use crate::broker::Broker;
 use crate::{admin, clients, delay, offsets, pull, query, registration, reply, retry};
@@ -21,7 +22,13 @@ pub struct Context<'a> {
     pub peer: &'a Arc<Peer>,
     pub request: &'a Command<'a>,
     pub to: ReplyTo,
+    /// One permit for each answer of this connection that a thread works on, or that is not taken yet.
+    pub threads: &'a Arc<Semaphore>,
 }
+
+/// Answers of one connection that may be worked on by threads at a time: they hold what they have read
+/// until it is written, and share the threads with other connections.
+pub const THREADS_PER_CONNECTION_MAX: usize = 32;
 
 /// How most requests end.
 pub type Outcome = Result<Command<'static>, Refusal>;
@@ -144,10 +151,13 @@ fn on_thread(
     handler: impl FnOnce(&Context<'_>) -> Outcome + Send + 'static,
 ) -> impl Future<Output = Outcome> + Send + 'static {
     let (broker, peer, to) = (context.broker.clone(), context.peer.clone(), context.to);
-    let request = context.request.clone().into_owned();
+    let (request, threads) = (context.request.clone().into_owned(), context.threads.clone());
     async move {
+        let _permit = threads.acquire().await.expect("it is never closed");
+        let shared = threads.clone();
         let work = tokio::task::spawn_blocking(move || {
-            handler(&Context { broker: &broker, peer: &peer, request: &request, to })
+            let threads = &shared;
+            handler(&Context { broker: &broker, peer: &peer, request: &request, to, threads })
         });
         let defect = |_| Refusal::new(ReplyCode::SystemError, "the broker met a defect");
         work.await.map_err(defect)?

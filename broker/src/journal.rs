@@ -94,16 +94,16 @@ impl Journal {
     }
 
     /// Appends what `events` gives while nobody else can write; for changes that are in the tables already.
-    pub fn catch_up(
+    pub fn catch_up<'e>(
         &self,
         store: &Store,
         now_ms: i64,
-        events: impl FnOnce() -> Vec<Event>,
+        events: impl FnOnce() -> &'e [Event],
     ) -> Result<(), JournalError> {
         let mut writer = self.writer.lock();
         let events = events();
         if !events.is_empty() {
-            self.append(&mut writer, store, &events, now_ms)?;
+            self.append(&mut writer, store, events, now_ms)?;
         }
         Ok(())
     }

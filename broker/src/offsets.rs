@@ -19,7 +19,7 @@ struct Table {
     /// Group, topic, queue.
     committed: HashMap<String, HashMap<String, BTreeMap<i32, i64>>>,
     /// Where the last pull began; what tools call the pull offset.
-    pulled: HashMap<(String, String, i32), i64>,
+    pulled: HashMap<String, HashMap<String, BTreeMap<i32, i64>>>,
     /// Where a group has to go on from at its next pull, whatever it asks for.
     reset: HashMap<(String, String, i32), i64>,
     /// Committed along with pulls, not yet in the log.
@@ -73,15 +73,18 @@ impl Offsets {
 
     /// Everything, as `topic@group` to queue to offset.
     pub fn all(&self) -> BTreeMap<String, BTreeMap<i32, i64>> {
-        let table = self.table.lock();
-        let groups = table.committed.iter();
-        groups
-            .flat_map(|(group, topics)| {
-                topics
-                    .iter()
-                    .map(move |(topic, queues)| (format!("{topic}@{group}"), queues.clone()))
-            })
-            .collect()
+        // One group at a time: pulls and commits must not wait for a copy of everything.
+        let groups: Vec<String> = self.table.lock().committed.keys().cloned().collect();
+        let mut all = BTreeMap::new();
+        for group in groups {
+            if let Some(topics) = self.table.lock().committed.get(&group) {
+                let queues = |(topic, queues): (&String, &BTreeMap<i32, i64>)| {
+                    (format!("{topic}@{group}"), queues.clone())
+                };
+                all.extend(topics.iter().map(queues));
+            }
+        }
+        all
     }
 
     /// Applies what the log says.
@@ -99,24 +102,28 @@ impl Offsets {
                 let of = |key: &(String, String, i32)| {
                     key.0 == *group && topic.as_ref().is_none_or(|topic| key.1 == *topic)
                 };
-                table.pulled.retain(|key, _| !of(key));
                 table.reset.retain(|key, _| !of(key));
                 table.unwritten.retain(|key, _| !of(key));
-                match topic {
-                    None => drop(table.committed.remove(group)),
-                    Some(topic) => {
-                        if let Some(topics) = table.committed.get_mut(group) {
-                            topics.remove(topic);
+                let Table { committed, pulled, .. } = &mut *table;
+                for offsets in [committed, pulled] {
+                    match topic {
+                        None => drop(offsets.remove(group)),
+                        Some(topic) => {
+                            if let Some(topics) = offsets.get_mut(group) {
+                                topics.remove(topic);
+                            }
                         }
                     }
                 }
             }
             Event::TopicDeleted(topic) => {
-                for topics in table.committed.values_mut() {
-                    topics.remove(topic);
+                let Table { committed, pulled, .. } = &mut *table;
+                for offsets in [committed, pulled] {
+                    offsets.retain(|_, topics| {
+                        topics.remove(topic);
+                        !topics.is_empty()
+                    });
                 }
-                table.committed.retain(|_, topics| !topics.is_empty());
-                table.pulled.retain(|key, _| key.1 != *topic);
                 table.reset.retain(|key, _| key.1 != *topic);
                 table.unwritten.retain(|key, _| key.1 != *topic);
             }
@@ -147,6 +154,18 @@ impl Offsets {
         unwritten.into_iter().map(event).collect()
     }
 
+    /// They could not be written; what has not changed meanwhile waits again.
+    pub fn put_unwritten_back(&self, events: Vec<Event>) {
+        let mut table = self.table.lock();
+        for event in events {
+            let Event::Offset { group, topic, queue_id, offset } = event else { continue };
+            let known = table.committed.get(&group).and_then(|topics| topics.get(&topic));
+            if known.and_then(|queues| queues.get(&queue_id)) == Some(&offset) {
+                table.unwritten.insert((group, topic, queue_id), offset);
+            }
+        }
+    }
+
     pub fn has_unwritten(&self) -> bool {
         !self.table.lock().unwritten.is_empty()
     }
@@ -161,10 +180,11 @@ impl Offsets {
     /// The next pull of this queue goes on from `offset`.
     pub fn set_reset(&self, group: &str, topic: &str, queue_id: i32, offset: i64) {
         let mut table = self.table.lock();
-        let key = (group.to_owned(), topic.to_owned(), queue_id);
         // What was pulled before is not on its way to anybody any more.
-        table.pulled.remove(&key);
-        table.reset.insert(key, offset);
+        if let Some(queues) = table.pulled.get_mut(group).and_then(|topics| topics.get_mut(topic)) {
+            queues.remove(&queue_id);
+        }
+        table.reset.insert((group.to_owned(), topic.to_owned(), queue_id), offset);
     }
 
     /// The pending reset of a queue, which is over with this.
@@ -178,20 +198,22 @@ impl Offsets {
 
     /// Notes where a pull began.
     pub fn set_pulled(&self, group: &str, topic: &str, queue_id: i32, offset: i64) {
-        self.table.lock().pulled.insert((group.to_owned(), topic.to_owned(), queue_id), offset);
+        let mut table = self.table.lock();
+        entry(entry(&mut table.pulled, group), topic).insert(queue_id, offset);
     }
 
     /// Where pulls began, as `topic@group` to queue to offset.
     pub fn all_pulled(&self) -> BTreeMap<String, BTreeMap<i32, i64>> {
-        let mut all = BTreeMap::<String, BTreeMap<i32, i64>>::new();
-        for ((group, topic, queue_id), offset) in &self.table.lock().pulled {
-            all.entry(format!("{topic}@{group}")).or_default().insert(*queue_id, *offset);
+        let mut all = BTreeMap::new();
+        for (group, topics) in &self.table.lock().pulled {
+            let queues = topics.iter();
+            all.extend(queues.map(|(topic, queues)| (format!("{topic}@{group}"), queues.clone())));
         }
         all
     }
 
     pub fn pulled(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
-        self.table.lock().pulled.get(&(group.to_owned(), topic.to_owned(), queue_id)).copied()
+        self.table.lock().pulled.get(group)?.get(topic)?.get(&queue_id).copied()
     }
 }
 
@@ -224,6 +246,8 @@ mod tests {
         assert_eq!(offsets.take_unwritten(), [offset(0, 6)]);
         offsets.commit_with_pull("g", "t", 0, 6);
         assert!(!offsets.has_unwritten());
+        offsets.put_unwritten_back(vec![offset(0, 5), offset(0, 6), offset(1, 6)]);
+        assert_eq!(offsets.take_unwritten(), [offset(0, 6)], "only what still holds");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use protocol::header::pull::{PullMessage, PullMessageReply};
 use protocol::reply::{Refusal, ReplyCode};
 use remoting::outbox::{Chunk, Outbox, ReplyTo};
 use store::{Access, Limits, QueueRef, Read, Status};
+use tokio::sync::Semaphore;
 
 use crate::broker::Broker;
 use crate::dispatch::Context;
@@ -49,6 +50,7 @@ struct Pull {
     queue: QueueRef,
     tags: Tags,
     suggest_broker_id: i64,
+    threads: Arc<Semaphore>,
 }
 
 /// Why a pull is refused, with the rule for those clients that look.
@@ -158,8 +160,8 @@ fn check(context: &Context<'_>) -> Result<Pull, Refused> {
         Tags::parse(&subscription.expression_type, &subscription.sub_string)?
     };
     let queue = topic.queue(&broker.store, *queue_id)?;
-    let broker = broker.clone();
-    Ok(Pull { broker, request, to: context.to, queue, tags, suggest_broker_id: 0 })
+    let (broker, threads) = (broker.clone(), context.threads.clone());
+    Ok(Pull { broker, request, to: context.to, queue, tags, suggest_broker_id: 0, threads })
 }
 
 fn empty_reply() -> PullMessageReply {
@@ -211,6 +213,8 @@ impl Pull {
 
     async fn read_cold(self) -> Chunk {
         let to = self.to;
+        let threads = self.threads.clone();
+        let _permit = threads.acquire().await.expect("it is never closed");
         let read = tokio::task::spawn_blocking(move || {
             let mut chunk = Chunk::default();
             match self.read(self.request.queue_offset, Access::Blocking) {
@@ -253,7 +257,8 @@ impl Pull {
                         continue;
                     }
                 }
-                Status::Empty | Status::AtEnd => {}
+                Status::Empty if offset == 0 => {}
+                Status::AtEnd => {}
                 Status::Cold => return self.read_cold().await,
                 _ => {
                     self.answer(&mut chunk, &read);

@@ -11,6 +11,11 @@ use store::{Access, KeyKind, KeyQuery};
 use crate::dispatch::{Context, Outcome};
 use crate::offsets::requests::unreadable;
 
+/// Messages one query may find, as in the stock broker.
+const FOUND_MAX: i32 = 64;
+/// Bytes of messages in one answer, below what clients take as a frame.
+const BODY_BYTES_MAX: usize = 15 * 1024 * 1024;
+
 /// Code 33: the record at a position that a message id names.
 pub fn by_position(context: &Context<'_>) -> Outcome {
     let request: ViewMessage = context.header()?;
@@ -36,7 +41,7 @@ pub fn by_key(context: &Context<'_>) -> Outcome {
         _ => KeyKind::Any,
     };
     let query_max = broker.config.load().query_max;
-    let wanted = if unique { query_max } else { request.max_num.clamp(1, 1024) };
+    let wanted = if unique { query_max } else { request.max_num.clamp(1, FOUND_MAX) };
     let found = broker
         .store
         .query(&KeyQuery {
@@ -60,9 +65,14 @@ pub fn by_key(context: &Context<'_>) -> Outcome {
         }
         return Ok(refusal);
     }
-    let total = found.iter().map(|record| record.len()).sum();
-    let mut body = Vec::with_capacity(total);
-    found.iter().for_each(|record| body.extend_from_slice(record));
+    let mut body = Vec::new();
+    for record in &found {
+        // A client closes its connection at a frame that is too long for it.
+        if !body.is_empty() && body.len() + record.len() > BODY_BYTES_MAX {
+            break;
+        }
+        body.extend_from_slice(record);
+    }
     reply.body = body.into();
     Ok(reply)
 }

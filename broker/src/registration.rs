@@ -19,12 +19,13 @@ const GATHER: Duration = Duration::from_millis(2);
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 /// How long a nameserver has to take our leave when the process ends.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How soon a nameserver that did not answer is asked again, at first.
+/// How soon a nameserver that did not answer is asked again, at first; then twice as late each time.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Registers until the process ends, then unregisters.
 pub async fn run(broker: Arc<Broker>) {
     let mut reached = false;
+    let mut again = AGAIN;
     loop {
         let generation = broker.topics.generation();
         let outcome = register(&broker).await;
@@ -36,7 +37,8 @@ pub async fn run(broker: Arc<Broker>) {
         }
         reached = outcome;
         let period = broker.config.load().register_period;
-        let wait = if reached { period } else { AGAIN.min(period) };
+        let wait = if reached { period } else { again.min(period) };
+        again = if reached { AGAIN } else { again.saturating_mul(2).min(period) };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = broker.register_now.notified() => tokio::time::sleep(GATHER).await,
@@ -58,7 +60,10 @@ pub async fn caught_up(broker: &Broker) {
 /// True when every nameserver has taken it.
 async fn register(broker: &Arc<Broker>) -> bool {
     let config = broker.config.load_full();
-    let body = registration(broker).encode(config.compressed_register);
+    let (with_topics, compressed) = (broker.clone(), config.compressed_register);
+    let encode = move || registration(&with_topics).encode(compressed);
+    // Many topics take a while.
+    let Ok(body) = tokio::task::spawn_blocking(encode).await else { return false };
     let host = config.advertised_ip;
     let header = RegisterBroker {
         broker_name: config.name.clone(),

@@ -10,10 +10,11 @@ use remoting::connection;
 use remoting::outbox::{Outbox, ReplyTo};
 use remoting::peer::Peer;
 use remoting::server::Service;
+use tokio::sync::Semaphore;
 use tracing::error;
 
 use crate::broker::Broker;
-use crate::dispatch::{self, Context};
+use crate::dispatch::{self, Context, THREADS_PER_CONNECTION_MAX};
 use crate::send;
 
 /// A connection that a client or tool made.
@@ -22,13 +23,19 @@ pub struct Session {
     broker: Arc<Broker>,
     peer: Arc<Peer>,
     sends: send::Group,
+    threads: Arc<Semaphore>,
 }
 
 impl Service for Broker {
     type Session = Session;
 
     fn open(self: &Arc<Self>, peer: &Arc<Peer>) -> Session {
-        Session { broker: self.clone(), peer: peer.clone(), sends: send::Group::new(self) }
+        Session {
+            broker: self.clone(),
+            peer: peer.clone(),
+            sends: send::Group::new(self),
+            threads: Arc::new(Semaphore::new(THREADS_PER_CONNECTION_MAX)),
+        }
     }
 }
 
@@ -71,7 +78,8 @@ impl Session {
         }
         // What was sent before counts for what is asked after it.
         self.sends.commit(&self.broker, out);
-        let context = Context { broker: &self.broker, peer: &self.peer, request, to };
+        let Self { broker, peer, threads, .. } = self;
+        let context = Context { broker, peer, request, to, threads };
         match code {
             Some(code) => dispatch::serve(&context, code, out),
             None => out.now.refuse(to, &Refusal::unsupported(request.code)),

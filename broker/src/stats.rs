@@ -101,7 +101,8 @@ impl Counter {
 #[derive(Debug, Default)]
 pub struct Stats {
     pub flow: Flow,
-    table: Mutex<HashMap<(&'static str, String), Arc<Counter>>>,
+    /// By name, then by key.
+    table: Mutex<HashMap<&'static str, HashMap<String, Arc<Counter>>>>,
 }
 
 /// Names of counters; the key of a group's counter is `topic@group`.
@@ -135,18 +136,26 @@ impl Stats {
 
     /// The counter, made when first asked for.
     pub fn counter(&self, kind: &'static str, key: &str) -> Arc<Counter> {
-        self.table.lock().entry((kind, key.to_owned())).or_default().clone()
+        let mut table = self.table.lock();
+        let counters = table.entry(kind).or_default();
+        if let Some(counter) = counters.get(key) {
+            return counter.clone();
+        }
+        counters.entry(key.to_owned()).or_default().clone()
     }
 
     /// The counter, if anything was ever counted.
     pub fn find(&self, kind: &str, key: &str) -> Option<Arc<Counter>> {
         let kind = kind::ALL.into_iter().find(|known| *known == kind)?;
-        self.table.lock().get(&(kind, key.to_owned())).cloned()
+        self.table.lock().get(kind)?.get(key).cloned()
     }
 
     /// Called every ten seconds.
     pub fn sample(&self, now_ms: i64) {
-        let counters: Vec<_> = self.table.lock().values().cloned().collect();
+        let counters: Vec<_> = {
+            let table = self.table.lock();
+            table.values().flat_map(HashMap::values).cloned().collect()
+        };
         for counter in counters {
             counter.sample(now_ms);
         }
@@ -157,7 +166,10 @@ impl Stats {
         let of_topic = |key: &str| {
             key == topic || key.strip_prefix(topic).is_some_and(|rest| rest.starts_with('@'))
         };
-        self.table.lock().retain(|(_, key), _| !of_topic(key));
+        self.table
+            .lock()
+            .values_mut()
+            .for_each(|counters| counters.retain(|key, _| !of_topic(key)));
     }
 }
 

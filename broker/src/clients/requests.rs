@@ -14,6 +14,7 @@ use protocol::json::{self, Dialect};
 use protocol::name;
 use protocol::reply::{Refusal, ReplyCode};
 use remoting::clock;
+use tracing::debug;
 
 use super::GROUPS_PER_CLIENT_MAX;
 use crate::broker::invalid;
@@ -22,7 +23,7 @@ use crate::filter::Tags;
 
 /// Code 34. Makes the groups and their retry topics that it names.
 pub fn heartbeat(context: &Context<'_>) -> Outcome {
-    let data: HeartbeatData = context.body()?;
+    let mut data: HeartbeatData = context.body()?;
     let broker = context.broker;
     if data.client_id.is_empty() {
         return Err(invalid("a heartbeat names its client in `clientID`"));
@@ -34,16 +35,27 @@ pub fn heartbeat(context: &Context<'_>) -> Outcome {
             data.client_id
         )));
     }
+    let mut unknown = BTreeSet::new();
     for consumer in &data.consumer_data_set {
         let group = &consumer.group_name;
-        name::check_group(group).map_err(invalid)?;
-        let config = broker.group(group)?;
+        let found = name::check_group(group).map_err(invalid).and_then(|()| broker.group(group));
+        let config = match found {
+            Ok(config) => config,
+            Err(refusal) if refusal.code == ReplyCode::ServiceNotAvailable => return Err(refusal),
+            Err(refusal) => {
+                // The client's other groups count all the same; it is told when this one pulls.
+                debug!(group, client = data.client_id, %refusal, "passing over a consumer group");
+                unknown.insert(group.clone());
+                continue;
+            }
+        };
         if consumer.message_model != MessageModel::Broadcasting && config.retry_queue_nums > 0 {
             let unit_subscription = if consumer.unit_mode { 2 } else { 0 };
             let retry = name::retry_topic(group);
             broker.topic_or_create(&retry, config.retry_queue_nums, unit_subscription)?;
         }
     }
+    data.consumer_data_set.retain(|consumer| !unknown.contains(&consumer.group_name));
     let request = context.request;
     let heard = broker.clients.heard(
         &data,

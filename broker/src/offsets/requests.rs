@@ -14,6 +14,7 @@ use store::{Access, Boundary, Limits, QueueRef, Status};
 use crate::broker::Broker;
 use crate::dispatch::{Context, Outcome};
 use crate::event::Event;
+use crate::topics::QUEUES_MAX;
 
 /// Code 14. A group without an offset starts at 0 where nothing was ever deleted: that includes an empty
 /// queue, since what arrives in it before the consumer's first pull would else be passed over.
@@ -57,9 +58,13 @@ pub fn write_pending(broker: &Broker) -> Result<(), Refusal> {
     if !broker.offsets.has_unwritten() {
         return Ok(());
     }
-    let take = || broker.offsets.take_unwritten();
+    let taken = std::cell::OnceCell::new();
+    let take = || taken.get_or_init(|| broker.offsets.take_unwritten()).as_slice();
     let written = broker.journal.catch_up(&broker.store, clock::now_ms(), take);
-    written.map_err(|error| Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string()))
+    written.map_err(|error| {
+        broker.offsets.put_unwritten_back(taken.into_inner().unwrap_or_default());
+        Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string())
+    })
 }
 
 /// Code 15.
@@ -78,6 +83,10 @@ pub fn update(context: &Context<'_>) -> Outcome {
     if queue_id < 0 {
         let remark = format!("QueueId is null, topic is {topic}");
         return Err(Refusal::new(ReplyCode::SystemError, remark));
+    }
+    if queue_id >= QUEUES_MAX {
+        let remark = format!("queueId {queue_id} is not below {QUEUES_MAX}, topic is {topic}");
+        return Err(Refusal::new(ReplyCode::InvalidParameter, remark));
     }
     if commit_offset < 0 {
         let remark = format!("Offset is null, topic is {topic}");

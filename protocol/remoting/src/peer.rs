@@ -38,6 +38,18 @@ pub enum CallError {
     Timeout { address: SocketAddr, timeout: Duration },
 }
 
+/// A call that waits; also one that is given up leaves nothing behind.
+struct Waiting<'p> {
+    peer: &'p Peer,
+    opaque: i32,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.peer.waiting.lock().remove(&self.opaque);
+    }
+}
+
 impl Peer {
     pub(crate) fn new(
         remote: SocketAddr,
@@ -74,16 +86,13 @@ impl Peer {
         request.opaque = opaque;
         let (answer, answered) = oneshot::channel();
         self.waiting.lock().insert(opaque, answer);
-        let outcome = match self.enqueue(request) {
-            Err(error) => Err(error),
-            Ok(()) => match tokio::time::timeout(timeout, answered).await {
-                Ok(Ok(reply)) => Ok(reply),
-                Ok(Err(_)) => Err(CallError::Closed(self.remote)),
-                Err(_) => Err(CallError::Timeout { address: self.remote, timeout }),
-            },
-        };
-        self.waiting.lock().remove(&opaque);
-        outcome
+        let _waiting = Waiting { peer: self, opaque };
+        self.enqueue(request)?;
+        match tokio::time::timeout(timeout, answered).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(_)) => Err(CallError::Closed(self.remote)),
+            Err(_) => Err(CallError::Timeout { address: self.remote, timeout }),
+        }
     }
 
     pub fn is_closed(&self) -> bool {
@@ -113,5 +122,25 @@ impl Peer {
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.waiting.lock().clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::header::Empty;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_that_is_given_up_leaves_nothing_behind() {
+        let nobody = ([127, 0, 0, 1], 1).into();
+        let (peer, mut commands) = Peer::new(nobody, nobody);
+        let call = peer.call(Command::request(1, &Empty {}), Duration::from_secs(60));
+        tokio::select! {
+            biased;
+            _ = call => unreachable!("nobody answers"),
+            sent = commands.recv() => assert!(sent.is_some()),
+        }
+        assert!(peer.waiting.lock().is_empty());
     }
 }
