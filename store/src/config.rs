@@ -66,7 +66,7 @@ impl Config {
             message_bytes_max: 4 * MIB as usize + 64 * 1024,
             group_bytes_max: 8 * MIB as usize,
             unsynced_bytes_max: (256 * MIB).min(memory / 50).max(16 * MIB),
-            hot_bytes_max: memory / 4,
+            hot_bytes_max: memory / 8,
             queues_max: 4_000_000,
             queue_tail_bytes_max: 256 * MIB as usize,
             key_items_max: 512 * 1024,

@@ -27,6 +27,8 @@ pub(crate) struct Durable {
     work: Mutex<Work>,
     changed: Condvar,
     waiters: Mutex<Waiters>,
+    /// The kernel was told that what lies before this is not needed in memory.
+    given_back: AtomicU64,
     pub(crate) flush_ns: Histogram,
 }
 
@@ -60,6 +62,7 @@ impl Durable {
             work: Mutex::default(),
             changed: Condvar::new(),
             waiters: Mutex::default(),
+            given_back: AtomicU64::new(position),
             flush_ns: Histogram::default(),
         }
     }
@@ -194,9 +197,28 @@ impl Core {
         }
         self.durable.flush_ns.record(self.config.clock.ticks_ns().saturating_sub(started));
         self.durable.settle(to);
+        self.give_back(to);
         true
     }
+
+    /// Lets the kernel forget what lies far behind the end of the log, so that the memory of old messages is taken
+    /// again for new ones. Without this a busy log spreads over all memory there is, and on a virtual machine
+    /// the first touch of a page costs several times what the write does.
+    fn give_back(&self, durable: u64) {
+        let from = self.durable.given_back.load(Ordering::Relaxed);
+        let to = durable.saturating_sub(self.config.hot_bytes_max);
+        if to < from + GIVE_BACK_BYTES {
+            return;
+        }
+        for segment in self.segments.overlapping(from, to) {
+            segment.forget(from, to);
+        }
+        self.durable.given_back.store(to, Ordering::Relaxed);
+    }
 }
+
+/// Bytes of log that are given back at once.
+const GIVE_BACK_BYTES: u64 = 16 << 20;
 
 /// Resolves when everything before a position is on disk, or never will be.
 #[derive(Debug)]

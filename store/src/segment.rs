@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use protocol::record::at;
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 #[derive(Debug)]
@@ -44,6 +44,16 @@ impl Segment {
             return Err(error);
         }
         Ok(Segment::new(base, bytes, path, file))
+    }
+
+    /// Lets the kernel drop what it keeps in memory of this range of the log.
+    pub(crate) fn forget(&self, from: u64, to: u64) {
+        let start = from.max(self.base) - self.base;
+        let end = to.min(self.end()) - self.base;
+        if let Some(length) = std::num::NonZeroU64::new(end.saturating_sub(start)) {
+            // It is advice: memory that stays taken harms nobody.
+            let _ = rustix::fs::fadvise(&self.file, start, Some(length), Advice::DontNeed);
+        }
     }
 
     pub(crate) fn open(path: PathBuf, base: u64) -> io::Result<Segment> {
