@@ -148,6 +148,10 @@ impl Group {
         if request.body.is_empty() {
             return Err(illegal("the body of the message is empty".to_owned()));
         }
+        if self.batch.bytes() + request.body.len() > GROUP_BYTES_MAX {
+            // A large message or batch must not be refused for the company it came in.
+            self.commit(broker, out);
+        }
         let messages = if batch {
             self.add_batch(broker, peer, request, &send, &topic, queue_id)?
         } else {
@@ -431,6 +435,12 @@ impl Group {
             }
             chunk
         });
+    }
+
+    /// Refuses what was collected, after a defect that may have left it half done.
+    pub fn abandon(&mut self, refusal: &Refusal, out: &mut Outbox) {
+        self.pending.iter().for_each(|pending| out.now.refuse(pending.to, refusal));
+        self.clear();
     }
 
     fn clear(&mut self) {

@@ -48,6 +48,7 @@ impl connection::Session for Session {
             error!(code = request.code, peer = %self.peer.remote, "a request met a defect");
             let refusal = Refusal::new(ReplyCode::SystemError, "the broker met a defect");
             out.now.refuse(to, &refusal);
+            self.sends.abandon(&refusal, out);
         }
     }
 

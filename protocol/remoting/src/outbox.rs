@@ -119,7 +119,7 @@ impl Chunk {
     pub fn refuse(&mut self, to: ReplyTo, refusal: &Refusal) {
         if !to.oneway {
             let mut head = Head::reply(refusal.code, to.opaque, to.encoding);
-            head.remark = Some(&refusal.remark);
+            head.remark = Some(shown(&refusal.remark));
             self.frame(&head, |_| {}, &[]);
         }
     }
@@ -183,6 +183,16 @@ impl Chunk {
     }
 }
 
+/// A remark may repeat what a client sent, which may be of any length.
+fn shown(remark: &str) -> &str {
+    const REMARK_BYTES_MAX: usize = 4096;
+    let mut end = remark.len().min(REMARK_BYTES_MAX);
+    while !remark.is_char_boundary(end) {
+        end -= 1;
+    }
+    &remark[..end]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +206,13 @@ mod tests {
             all.extend_from_slice(&flat[..step.min(flat.len())]);
         }
         all
+    }
+
+    #[test]
+    fn a_long_remark_is_cut_between_characters() {
+        assert_eq!(shown("short"), "short");
+        let long = format!("x{}", "ü".repeat(4096));
+        assert_eq!(shown(&long).len(), 4095);
     }
 
     #[test]
