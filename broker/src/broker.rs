@@ -27,6 +27,7 @@ use crate::groups::{GROUPS_MAX, Groups};
 use crate::journal::{Journal, JournalError};
 use crate::locks::Locks;
 use crate::offsets::Offsets;
+use crate::registration::Reached;
 use crate::stats::Stats;
 use crate::topics::{self, TOPICS_MAX, Topic, Topics};
 use crate::wait::Waiting;
@@ -48,10 +49,10 @@ pub struct Broker {
     pub journal: Journal,
     pub pool: Pool,
     pub shutdown: Shutdown,
-    /// Set off when nameservers have to hear of a change at once.
-    pub register_now: Notify,
-    /// The generation of the topic table that all nameservers have.
-    pub registered: watch::Sender<u64>,
+    /// Changes whenever the topic table does, for those who tell others.
+    pub topic_changes: watch::Sender<()>,
+    /// What nameservers have of the topic table.
+    pub registered: watch::Sender<Reached>,
     /// Set off when a delayed message was stored.
     pub delay_arrived: Notify,
     pub store_host: SocketAddr,
@@ -86,8 +87,8 @@ impl Broker {
             journal,
             pool,
             shutdown,
-            register_now: Notify::new(),
-            registered: watch::Sender::new(0),
+            topic_changes: watch::Sender::new(()),
+            registered: watch::Sender::new(Reached::new()),
             delay_arrived: Notify::new(),
             store_host,
             started_ms: clock::now_ms(),
@@ -180,13 +181,13 @@ impl Broker {
         match event {
             Event::Topic(config) => {
                 self.topics.insert(config.clone(), &self.stats, now_ms);
-                self.register_now.notify_one();
+                self.topic_changes.send_replace(());
             }
             Event::TopicDeleted(topic) => {
                 self.topics.remove(topic, now_ms);
                 self.offsets.apply(event);
                 self.stats.forget_topic(topic);
-                self.register_now.notify_one();
+                self.topic_changes.send_replace(());
             }
             Event::Group(config) => self.groups.insert(config.clone(), now_ms),
             Event::GroupDeleted(group) => self.groups.remove(group, now_ms),

@@ -52,7 +52,7 @@ pub fn update(context: &Context<'_>) -> Outcome {
     broker.config.store(config.into());
     if permission_changed {
         broker.topics.permission_changed(now_ms);
-        broker.register_now.notify_one();
+        broker.topic_changes.send_replace(());
     }
     Ok(done())
 }
