@@ -20,10 +20,10 @@ use remoting::outbox::Outbox;
 use serde::Serialize;
 use store::QueueRef;
 
-use crate::broker::Broker;
-use crate::dispatch::{
+use crate::answer::{
     Context, Outcome, announced, answer, blocking, blocking_durably, durably, later,
 };
+use crate::broker::Broker;
 use crate::offsets::requests::unreadable;
 
 /// Serves one request of an operator; what is not served is said to be so.

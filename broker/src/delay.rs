@@ -17,8 +17,8 @@ use remoting::clock;
 use store::{Access, Batch, Entry, Limits, NewMessage, Read, Status};
 use tracing::{error, warn};
 
+use crate::answer::{Context, Outcome};
 use crate::broker::Broker;
-use crate::dispatch::{Context, Outcome};
 use crate::event::Event;
 use crate::offsets::requests::unreadable;
 use crate::send::not_pushed;

@@ -13,8 +13,8 @@ use remoting::outbox::{Chunk, Outbox, ReplyTo};
 use store::{Access, Limits, QueueRef, Read, Status};
 use tokio::sync::Semaphore;
 
+use crate::answer::Context;
 use crate::broker::Broker;
-use crate::dispatch::Context;
 use crate::filter::Tags;
 use crate::groups::FORBIDDEN_READ;
 use crate::stats::kind;

@@ -8,7 +8,7 @@ use protocol::reply::{Refusal, ReplyCode};
 use remoting::clock;
 use store::{Access, KeyKind, KeyQuery};
 
-use crate::dispatch::{Context, Outcome};
+use crate::answer::{Context, Outcome};
 use crate::offsets::requests::unreadable;
 
 /// Messages one query may find, as in the stock broker.

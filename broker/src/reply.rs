@@ -11,7 +11,7 @@ use remoting::clock;
 use remoting::outbox::Outbox;
 use store::{Batch, NewMessage};
 
-use crate::dispatch::{self, Context};
+use crate::answer::{self, Context};
 use crate::send::not_pushed;
 use crate::topics::perm;
 
@@ -24,7 +24,7 @@ pub fn send_reply(context: &Context<'_>, out: &mut Outbox) {
         Err(refusal) => out.now.refuse(context.to, &refusal),
         Ok((push, to_client, queue_id)) => {
             let broker = context.broker.clone();
-            dispatch::later(context, out, async move {
+            answer::later(context, out, async move {
                 let peer = broker.clients.find(&to_client).ok_or_else(|| {
                     let remark =
                         format!("push reply message fail, channel of <{to_client}> not found.");

@@ -15,8 +15,8 @@ use protocol::reply::{Refusal, ReplyCode};
 use remoting::outbox::Outbox;
 use store::{Access, Batch, NewMessage};
 
+use crate::answer::{self, Context, Outcome};
 use crate::broker::Broker;
-use crate::dispatch::{self, Context, Outcome};
 use crate::offsets::requests::unreadable;
 use crate::send::{delayed, not_pushed};
 use crate::stats::kind;
@@ -24,7 +24,7 @@ use crate::topics::{Topic, perm};
 
 /// Code 36. Reads the message from the log, which may have to wait for the disk.
 pub fn send_back(context: &Context<'_>, out: &mut Outbox) {
-    dispatch::blocking_durably(context, out, give_back);
+    answer::blocking_durably(context, out, give_back);
 }
 
 fn give_back(context: &Context<'_>) -> Outcome {

@@ -13,8 +13,9 @@ use remoting::server::Service;
 use tokio::sync::Semaphore;
 use tracing::error;
 
+use crate::answer::{Context, THREADS_PER_CONNECTION_MAX};
 use crate::broker::Broker;
-use crate::dispatch::{self, Context, THREADS_PER_CONNECTION_MAX};
+use crate::dispatch;
 use crate::send;
 
 /// A connection that a client or tool made.

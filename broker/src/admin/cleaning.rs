@@ -6,7 +6,7 @@ use store::Cleaning;
 use tracing::info;
 
 use super::{done, failed};
-use crate::dispatch::{Context, Outcome};
+use crate::answer::{Context, Outcome};
 use crate::topics;
 
 /// Rounds of deletion one request starts, as many as stock makes of it.

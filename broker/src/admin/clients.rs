@@ -28,9 +28,9 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::{body, failed};
+use crate::answer::{Context, Outcome};
 use crate::broker::{Broker, invalid};
 use crate::clients::Member;
-use crate::dispatch::{Context, Outcome};
 use crate::offsets::requests::unreadable;
 
 /// How long a client may think about what an operator asks.

@@ -9,9 +9,9 @@ use remoting::clock;
 use tracing::info;
 
 use super::{done, failed};
+use crate::answer::{Context, Outcome};
 use crate::broker::invalid;
 use crate::config::ConfigError;
-use crate::dispatch::{Context, Outcome};
 use crate::process::retention;
 
 /// Code 26.

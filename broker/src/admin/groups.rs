@@ -16,8 +16,8 @@ use tracing::info;
 
 use super::topics::page_of;
 use super::{attributes, body, done, failed, reply};
+use crate::answer::{Context, Outcome};
 use crate::broker::{Broker, invalid};
-use crate::dispatch::{Context, Outcome};
 use crate::event::Event;
 use crate::groups::{FORBIDDEN_READ, GROUPS_MAX};
 use crate::topics::QUEUES_MAX;

@@ -14,8 +14,8 @@ use remoting::clock;
 use tracing::info;
 
 use super::{body, done, stored_at};
+use crate::answer::{Context, Outcome};
 use crate::broker::{Broker, invalid};
-use crate::dispatch::{Context, Outcome};
 use crate::event::Event;
 use crate::stats::kind;
 use crate::topics::Topic;

@@ -4,7 +4,7 @@ use protocol::body::{ConsumeQueueData, QueryConsumeQueueResponseBody};
 use protocol::header::query::QueryConsumeQueue;
 
 use super::{body, failed};
-use crate::dispatch::{Context, Outcome};
+use crate::answer::{Context, Outcome};
 use crate::offsets::requests::unreadable;
 
 /// Entries in one answer.

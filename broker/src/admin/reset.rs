@@ -15,8 +15,8 @@ use tracing::{info, warn};
 
 use super::clients::too_old;
 use super::{body, failed};
+use crate::answer::{Context, Outcome};
 use crate::broker::{Broker, invalid};
-use crate::dispatch::{Context, Outcome};
 use crate::event::Event;
 use crate::offsets::requests::unreadable;
 use crate::topics::Topic;

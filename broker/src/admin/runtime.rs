@@ -17,8 +17,8 @@ use remoting::clock;
 use store::{Durations, Figures};
 
 use super::{body, failed};
+use crate::answer::{Context, Outcome};
 use crate::broker::Broker;
-use crate::dispatch::{Context, Outcome};
 use crate::offsets::requests::unreadable;
 use crate::stats::Sums;
 

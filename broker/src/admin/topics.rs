@@ -19,8 +19,8 @@ use remoting::clock;
 use tracing::info;
 
 use super::{attributes, body, done, failed, reply};
+use crate::answer::{Context, Outcome};
 use crate::broker::{Broker, invalid};
-use crate::dispatch::{Context, Outcome};
 use crate::event::Event;
 use crate::topics::{self, TOPICS_MAX};
 

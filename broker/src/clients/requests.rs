@@ -17,8 +17,8 @@ use remoting::clock;
 use tracing::debug;
 
 use super::GROUPS_PER_CLIENT_MAX;
+use crate::answer::{Context, Outcome};
 use crate::broker::invalid;
-use crate::dispatch::{Context, Outcome};
 use crate::filter::Tags;
 
 /// Code 34. Makes the groups and their retry topics that it names.

@@ -11,8 +11,8 @@ use protocol::reply::{Refusal, ReplyCode};
 use remoting::clock;
 use store::{Access, Boundary, Limits, QueueRef, Status};
 
+use crate::answer::{Context, Outcome};
 use crate::broker::Broker;
-use crate::dispatch::{Context, Outcome};
 use crate::event::Event;
 use crate::topics::QUEUES_MAX;
 
