@@ -17,7 +17,7 @@ use remoting::pool::Pool;
 use remoting::process::Shutdown;
 use store::{Appended, Batch, QueueRef, Store};
 use tokio::sync::{Notify, watch};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::clients::{Changed, Clients};
 use crate::config::Config;
@@ -100,32 +100,12 @@ impl Broker {
         Ok(Arc::new(broker))
     }
 
-    /// The files first, then every event of the log that is not older than them.
+    /// The files first, then every event of the log; but a file that a stock broker has written meanwhile
+    /// is newer than the log, and replaces what that says.
     fn restore(&self, found: Found) -> Result<(), JournalError> {
-        let (topics, groups) = (found.topics.data_version, found.groups.data_version);
         let now_ms = clock::now_ms();
-        for config in found.topics.topic_config_table.into_values() {
-            self.topics.insert(config, &self.stats, now_ms);
-        }
-        for config in found.groups.subscription_group_table.into_values() {
-            self.groups.insert(config, now_ms);
-        }
-        for (group, forbidden) in found.groups.forbidden_table {
-            for (topic, bits) in forbidden {
-                self.groups.set_forbidden(&group, &topic, bits, now_ms);
-            }
-        }
-        for (key, queues) in found.offsets.offset_table {
-            let Some((topic, group)) = key.split_once('@') else { continue };
-            for (queue_id, offset) in queues {
-                // A loss of power may leave the file ahead of the log, whose next messages are not read yet.
-                let queue = self.store.find_queue(topic, queue_id);
-                let offset = queue.map_or(offset, |queue| offset.min(self.store.max_offset(queue)));
-                let (group, topic) = (group.to_owned(), topic.to_owned());
-                self.offsets.apply(&Event::Offset { group, topic, queue_id, offset });
-            }
-        }
-        *self.delayed.lock() = found.delays.offset_table;
+        let (topics, groups) = (found.topics.value.data_version, found.groups.value.data_version);
+        self.take_files(&found, false, now_ms);
         let mut count = 0usize;
         self.journal.load(&self.store, |event, time| {
             count += 1;
@@ -133,6 +113,13 @@ impl Broker {
                 self.apply(&event, time);
             }
         })?;
+        let Found { topics: t, groups: g, offsets: o, delays: d } = &found;
+        if t.foreign || g.foreign || o.foreign || d.foreign {
+            warn!("another broker has changed the files of the state; they win over the log");
+            self.forget_for(&found, now_ms);
+            self.take_files(&found, true, now_ms);
+            self.journal.snapshot(&self.store, now_ms, || self.state())?;
+        }
         info!(
             topics = self.topics.len(),
             groups = self.groups.len(),
@@ -166,6 +153,70 @@ impl Broker {
             })?;
         }
         Ok(())
+    }
+
+    /// Takes over what the files say, all of them or those that somebody else wrote.
+    fn take_files(&self, found: &Found, only_foreign: bool, now_ms: i64) {
+        let Found { topics, groups, offsets, delays } = found;
+        let wanted = |foreign: bool| foreign || !only_foreign;
+        if wanted(topics.foreign) {
+            for config in topics.value.topic_config_table.values() {
+                self.topics.insert(config.clone(), &self.stats, now_ms);
+            }
+        }
+        if wanted(groups.foreign) {
+            for config in groups.value.subscription_group_table.values() {
+                self.groups.insert(config.clone(), now_ms);
+            }
+            for (group, forbidden) in &groups.value.forbidden_table {
+                for (topic, bits) in forbidden {
+                    self.groups.set_forbidden(group, topic, *bits, now_ms);
+                }
+            }
+        }
+        if wanted(offsets.foreign) {
+            for (key, queues) in &offsets.value.offset_table {
+                let Some((topic, group)) = key.split_once('@') else { continue };
+                queues.iter().for_each(|(queue, offset)| self.take(group, topic, *queue, *offset));
+            }
+        }
+        if wanted(delays.foreign) {
+            self.delayed.lock().extend(&delays.value.offset_table);
+        }
+    }
+
+    /// Takes over an offset of a file.
+    fn take(&self, group: &str, topic: &str, queue_id: i32, offset: i64) {
+        // A loss of power may leave the file ahead of the log, whose next messages are not read yet.
+        let queue = self.store.find_queue(topic, queue_id);
+        let offset = queue.map_or(offset, |queue| offset.min(self.store.max_offset(queue)));
+        let (group, topic) = (group.to_owned(), topic.to_owned());
+        self.offsets.apply(&Event::Offset { group, topic, queue_id, offset });
+    }
+
+    /// Empties the tables that a foreign file replaces.
+    fn forget_for(&self, found: &Found, now_ms: i64) {
+        if found.topics.foreign {
+            for topic in self.topics.all() {
+                self.topics.remove(&topic.name, now_ms);
+            }
+        }
+        if found.groups.foreign {
+            for group in self.groups.all() {
+                self.groups.remove(&group.group_name, now_ms);
+            }
+        }
+        if found.offsets.foreign {
+            for key in self.offsets.all().keys() {
+                if let Some((topic, group)) = key.split_once('@') {
+                    let (group, topic) = (group.to_owned(), Some(topic.to_owned()));
+                    self.offsets.apply(&Event::OffsetsRemoved { group, topic });
+                }
+            }
+        }
+        if found.delays.foreign {
+            self.delayed.lock().clear();
+        }
     }
 
     /// Makes `events` part of the log and of the tables; returns where the log then ends.

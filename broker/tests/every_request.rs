@@ -272,3 +272,30 @@ async fn what_an_operator_changed_is_there_after_a_restart() {
     assert_eq!(queue.map_or(0, |queue| stage.running.broker.store.max_offset(queue)), 0);
     stage.end().await;
 }
+
+#[tokio::test]
+async fn what_a_stock_broker_wrote_to_the_files_in_between_wins_over_the_log() {
+    let stage = Stage::new().await;
+    for _ in 0..5 {
+        stage.still_serves().await;
+    }
+    let key = || Fields::default().with("consumerGroup", "g").with("topic", "still_serves");
+    let commit = key().with("queueId", "0").with("commitOffset", "5");
+    assert_eq!(stage.call(request(15, commit, b"")).await.code, 0);
+    let folder = stage.end().await;
+    let file = folder.path().join("config/consumerOffset.json");
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert!(written.contains("5"), "{written}");
+    std::fs::write(&file, r#"{"offsetTable":{"still_serves@g":{0:2}}}"#).unwrap();
+
+    // The second restart finds the same in the log.
+    let mut folder = folder;
+    for _ in 0..2 {
+        let stage = Stage::on(folder).await;
+        let told = stage.call(request(14, key().with("queueId", "0"), b"")).await;
+        assert_eq!(told.fields.get("offset"), Some("2"));
+        // Files that nobody else wrote do not win.
+        assert!(stage.running.broker.topics.get("still_serves").is_some());
+        folder = stage.end().await;
+    }
+}
