@@ -57,7 +57,8 @@ impl Process {
         Ok(Self { child, lines, said, name })
     }
 
-    /// Waits for a line that `wanted` makes something of.
+    /// Waits for a line that `wanted` makes something of, unless one has been said already: lines of the two
+    /// pipes come in any order.
     pub fn line<T>(&self, wanted: impl Fn(&str) -> Option<T>) -> Result<T> {
         self.line_within(PATIENCE, wanted)
     }
@@ -67,6 +68,9 @@ impl Process {
         patience: Duration,
         wanted: impl Fn(&str) -> Option<T>,
     ) -> Result<T> {
+        if let Some(found) = self.said().lines().find_map(&wanted) {
+            return Ok(found);
+        }
         let started = clock::instant();
         loop {
             let left = patience.saturating_sub(started.elapsed());

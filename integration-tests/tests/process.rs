@@ -155,10 +155,11 @@ fn a_clean_stop_keeps_everything_and_leaves_nothing_to_recover() {
         assert!(text.contains(if file.starts_with("sub") { "\"g\"" } else { "demo" }), "{text}");
     }
     let process = Process::start(Standalone::command(data.path(), &[])).unwrap();
-    let opened = process.line(|line| line.contains("opened the log").then(|| line.to_owned()));
-    assert!(opened.as_ref().unwrap().contains("messages=0"), "{opened:?}");
     let broker = |line: &str| line.trim().strip_prefix("broker ")?.trim().parse().ok();
     let broker: SocketAddr = process.line(broker).unwrap();
+    let opened = process.line(|line| line.contains("opened the log").then(|| line.to_owned()));
+    let opened = opened.unwrap();
+    assert!(opened.contains("messages=0"), "{opened}");
     let mut wire = Wire::connect(broker).unwrap();
     assert_eq!(wire.ask(&ask::query_offset(&consumed)).unwrap().0.offset, 7);
     assert_eq!(max_offset(&mut wire, "demo"), 10);
