@@ -123,7 +123,7 @@ fn on_thread(
             let threads = &shared;
             handler(&Context { broker: &broker, peer: &peer, request: &request, to, threads })
         });
-        let defect = |_| Refusal::new(ReplyCode::SystemError, "the broker met a defect");
+        let defect = |_| crate::broker::defect();
         work.await.map_err(defect)?
     }
 }

@@ -396,6 +396,11 @@ pub fn refused(error: store::AppendError) -> Refusal {
     Refusal::new(code, error.to_string())
 }
 
+/// What a client is told whose request met a defect of ours.
+pub fn defect() -> Refusal {
+    Refusal::new(ReplyCode::SystemError, "the broker met a defect")
+}
+
 pub fn invalid(error: impl std::fmt::Display) -> Refusal {
     Refusal::new(ReplyCode::InvalidParameter, error.to_string())
 }

@@ -223,9 +223,7 @@ impl Pull {
             }
             chunk
         });
-        read.await.unwrap_or_else(|_| {
-            Chunk::refusal(to, &Refusal::new(ReplyCode::SystemError, "the broker met a defect"))
-        })
+        read.await.unwrap_or_else(|_| Chunk::refusal(to, &crate::broker::defect()))
     }
 
     /// Answers when a message arrives that is wanted, or the time is up.

@@ -152,13 +152,11 @@ impl Group {
             // A large message or batch must not be refused for the company it came in.
             self.commit(broker, out);
         }
-        let messages = if batch {
-            self.add_batch(broker, peer, request, &send, &topic, queue_id)?
+        if batch {
+            self.add_batch(broker, peer, request, &send, &topic, queue_id)?;
         } else {
             self.add_one(broker, peer, request, &send, topic, queue_id)?;
-            1
-        };
-        self.pending.last_mut().expect("a request was added").messages = messages;
+        }
         if self.batch.bytes() >= GROUP_BYTES_MAX {
             self.commit(broker, out);
         }
@@ -294,7 +292,7 @@ impl Group {
         send: &Send<'_>,
         topic: &Topic,
         queue_id: i32,
-    ) -> Result<usize, Refusal> {
+    ) -> Result<(), Refusal> {
         if name::retry_group(send.topic).is_some() {
             return Err(illegal("a batch may not be sent to a retry topic".to_owned()));
         }
@@ -351,7 +349,7 @@ impl Group {
             key: (key_at, self.keys.len()),
             wait: !outer.no_wait,
         });
-        Ok(messages.len())
+        Ok(())
     }
 
     /// Appends what was collected and answers it: now, or when it is on disk.

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use protocol::frame::Command;
-use protocol::reply::{Refusal, ReplyCode};
+use protocol::reply::Refusal;
 use protocol::request::RequestCode;
 use remoting::connection;
 use remoting::outbox::{Outbox, ReplyTo};
@@ -47,7 +47,7 @@ impl connection::Session for Session {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.serve(&request, to, out)));
         if outcome.is_err() {
             error!(code = request.code, peer = %self.peer.remote, "a request met a defect");
-            let refusal = Refusal::new(ReplyCode::SystemError, "the broker met a defect");
+            let refusal = crate::broker::defect();
             out.now.refuse(to, &refusal);
             self.sends.abandon(&refusal, out);
         }

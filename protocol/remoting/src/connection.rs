@@ -135,7 +135,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 }
                 () = paused(&mut self.out.pause), if self.out.pause.is_some() => {
                     self.out.pause = None;
-                    self.flush(session);
+                    session.flush(&mut self.out);
                     self.decode(session, peer)?;
                 }
                 read = self.stream.read_buf(&mut self.input),
@@ -199,7 +199,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         }
         self.input.drain(..at);
         if self.out.pause.is_none() {
-            self.flush(session);
+            session.flush(&mut self.out);
         }
         self.later.extend(self.out.later.drain(..));
         // A read that filled the buffer says there is more: the next one may take more at once.
@@ -207,10 +207,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             self.input.reserve(self.input.capacity() * 2);
         }
         Ok(())
-    }
-
-    fn flush<S: Session>(&mut self, session: &mut S) {
-        session.flush(&mut self.out);
     }
 
     /// Takes the answers that are ready, so that one write carries many.
