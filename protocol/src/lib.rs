@@ -3,6 +3,7 @@
 pub mod body;
 pub mod fields;
 pub mod frame;
+pub mod grpc;
 pub mod header;
 pub mod id;
 pub mod java_properties;
