@@ -63,8 +63,13 @@ fn table() -> Uses {
 
 fn metadata() -> Value {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    // Of this platform only: crates of other platforms may never have been downloaded.
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let host = Command::new(rustc).args(["--print", "host-tuple"]).output().unwrap().stdout;
+    let host = String::from_utf8(host).unwrap();
     let output = Command::new(cargo)
         .args(["metadata", "--format-version", "1", "--offline"])
+        .args(["--filter-platform", host.trim()])
         .current_dir(workspace())
         .output()
         .unwrap();
