@@ -171,6 +171,13 @@ impl Backend {
         }
     }
 
+    /// The broker that listens at this address.
+    pub async fn broker_at(&self, address: &str) -> Option<String> {
+        match self {
+            Self::Cluster(cluster) => cluster.broker_at(address).await,
+        }
+    }
+
     /// The masters of all brokers there are, by name.
     pub async fn brokers(&self) -> Result<Vec<String>, Failed> {
         match self {

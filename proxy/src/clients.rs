@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use protocol::grpc::{ClientType, Settings, TelemetryCommand};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tonic::Status;
 
 use crate::grpc::context::Context;
@@ -42,6 +42,8 @@ pub struct Clients {
     /// Who waits for the answer to a command, by its nonce.
     asked: Mutex<HashMap<String, oneshot::Sender<Told>>>,
     nonces: AtomicU64,
+    /// Set off when somebody begins to publish.
+    pub published_changed: Notify,
 }
 
 /// What a client answers to a command.
@@ -100,7 +102,13 @@ impl Clients {
         if let Some(group) = group_of(&settings) {
             client.group = Some(group.to_owned());
         }
+        let publishes = published(&settings).next().is_some();
+        let news = publishes && client.settings.as_ref() != Some(&settings);
         client.settings = Some(settings);
+        drop(table);
+        if news {
+            self.published_changed.notify_one();
+        }
         true
     }
 

@@ -33,6 +33,8 @@ pub struct Front {
     pub turn: AtomicUsize,
     pub stats: Stats,
     pub started_ms: i64,
+    /// As brokers know us.
+    pub own_id: String,
 }
 
 /// What a proxy counts.
@@ -52,7 +54,9 @@ pub const RETURN_MS: i64 = 1000;
 impl Front {
     /// A proxy before `backend`.
     pub fn new(config: Config, backend: Backend) -> Arc<Self> {
+        let own_id = format!("ferromq-proxy@{}@{}", config.name, std::process::id());
         Arc::new(Self {
+            own_id,
             config,
             backend,
             clients: Clients::default(),

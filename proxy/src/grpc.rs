@@ -7,7 +7,7 @@ pub mod time;
 
 mod ack_message;
 mod change_invisible_duration;
-mod end_transaction;
+pub(crate) mod end_transaction;
 mod forward_to_dead_letters;
 mod heartbeat;
 mod notify_client_termination;

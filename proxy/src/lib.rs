@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod backend;
+pub mod checks;
 pub mod clients;
 pub mod config;
 pub mod front;

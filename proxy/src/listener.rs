@@ -1,9 +1,9 @@
-//! Takes connections: TLS or plain by their first bytes, then HTTP/2.
+//! Takes connections: encrypted or plain, as their first bytes say; then HTTP/2.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -11,12 +11,15 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use protocol::grpc::Endpoints;
+use remoting::opening::{self, Language};
 use remoting::process::Shutdown;
+use remoting::tls::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tower::Service;
+use tower::util::BoxCloneSyncService;
 use tracing::{debug, warn};
 
 use crate::front::Front;
@@ -24,10 +27,10 @@ use crate::grpc::Messaging;
 use crate::grpc::context::Connection;
 use crate::service::messaging_service_server::MessagingServiceServer;
 
+type Reflection = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
 /// Connections one listener serves at a time; one more is closed at once.
 pub const CONNECTIONS_MAX: u64 = 16_000;
-/// How long a connection may take to say which protocol it speaks.
-const GREETING_MAX: Duration = Duration::from_secs(10);
 /// How long a stopping process waits for answers that are still to come.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 const STREAMS_MAX: u32 = 4096;
@@ -62,11 +65,8 @@ impl Listener {
     }
 
     /// Serves until `shutdown`, then lets what is in flight end.
-    pub async fn serve(self, front: Arc<Front>, shutdown: Shutdown) {
-        let limit = front.config.request_bytes_max;
-        let service = MessagingServiceServer::new(Messaging(front.clone()))
-            .max_decoding_message_size(limit)
-            .max_encoding_message_size(usize::MAX);
+    pub async fn serve(self, front: Arc<Front>, acceptor: Arc<Acceptor>, shutdown: Shutdown) {
+        let service = Services::new(&front);
         let tasks = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
@@ -88,12 +88,13 @@ impl Listener {
             }
             let Ok(local) = stream.local_addr() else { continue };
             let advertise = self.advertise.clone();
-            let connection = Arc::new(Connection { remote, local, advertise });
+            let connection = Connection { remote, local, advertise };
             let (front, service) = (front.clone(), service.clone());
+            let acceptor = acceptor.clone();
             let shutdown = shutdown.clone();
             tasks.spawn(async move {
                 front.stats.connections.fetch_add(1, Ordering::Relaxed);
-                let serving = serve_one(stream, connection, service, shutdown);
+                let serving = serve_one(stream, connection, &acceptor, service, shutdown);
                 if let Err(error) = serving.await {
                     debug!(%remote, error, "connection lost");
                 }
@@ -108,37 +109,39 @@ impl Listener {
 
 async fn serve_one(
     stream: TcpStream,
-    connection: Arc<Connection>,
-    service: MessagingServiceServer<Messaging>,
+    mut connection: Connection,
+    acceptor: &Acceptor,
+    service: Services,
     shutdown: Shutdown,
 ) -> Result<(), String> {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set nodelay");
     }
-    let first = first_byte(&stream);
-    let first = tokio::time::timeout(GREETING_MAX, first).await;
-    match first.map_err(|_| "nothing was said".to_owned())?.map_err(|error| error.to_string())? {
-        None => Ok(()),
-        Some(_) => serve_http(stream, connection, service, shutdown).await,
+    let opened = tokio::select! {
+        opened = opening::open(stream, acceptor) => opened.map_err(|error| error.to_string())?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    if opened.language != Language::Http2 {
+        return Err("only gRPC is spoken here".to_owned());
     }
-}
-
-/// The first byte a client sends, which is left to be read again; none if it sends nothing.
-async fn first_byte(stream: &TcpStream) -> std::io::Result<Option<u8>> {
-    let mut first = [0];
-    Ok((stream.peek(&mut first).await? > 0).then_some(first[0]))
+    // Behind a load balancer the client is whom that one names.
+    if let Some((client, asked)) = opened.origin.as_ref().and_then(|origin| origin.addresses) {
+        connection.remote = client;
+        connection.local = asked;
+    }
+    serve_http(opened.into_io(), Arc::new(connection), service, shutdown).await
 }
 
 async fn serve_http(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     connection: Arc<Connection>,
-    service: MessagingServiceServer<Messaging>,
+    service: Services,
     shutdown: Shutdown,
 ) -> Result<(), String> {
     let answer = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(connection.clone());
         let mut service = service.clone();
-        async move { route(&mut service, request).await }
+        async move { service.call(request).await }
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
@@ -162,9 +165,48 @@ async fn serve_http(
     ended.unwrap_or(Ok(())).map_err(|error| error.to_string())
 }
 
-async fn route(
-    service: &mut MessagingServiceServer<Messaging>,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    service.call(request).await
+/// What is served on a connection, by the beginning of the path.
+#[derive(Clone)]
+struct Services {
+    messaging: MessagingServiceServer<Messaging>,
+    /// Made when first asked for, which is seldom.
+    reflection: Arc<OnceLock<[Reflection; 2]>>,
+}
+
+impl Services {
+    fn new(front: &Arc<Front>) -> Self {
+        let limit = front.config.request_bytes_max;
+        Self {
+            messaging: MessagingServiceServer::new(Messaging(front.clone()))
+                .max_decoding_message_size(limit)
+                .max_encoding_message_size(usize::MAX),
+            reflection: Arc::default(),
+        }
+    }
+
+    async fn call(&mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let path = request.uri().path();
+        if path.starts_with("/apache.rocketmq.v2.MessagingService/") {
+            self.messaging.call(request).await
+        } else if path.starts_with("/grpc.reflection.") {
+            let old = path.starts_with("/grpc.reflection.v1alpha.");
+            let mut reflection = self.reflection.get_or_init(reflection)[usize::from(old)].clone();
+            reflection.call(request.map(Body::new)).await
+        } else {
+            Ok(tonic::Status::unimplemented("this service is not served here").into_http())
+        }
+    }
+}
+
+/// The services that tell what is served here: the one in use, and its predecessor.
+fn reflection() -> [Reflection; 2] {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(protocol::grpc::DESCRIPTORS)
+    };
+    let known = "the descriptors are those we are compiled from";
+    [
+        BoxCloneSyncService::new(builder().build_v1().expect(known)),
+        BoxCloneSyncService::new(builder().build_v1alpha().expect(known)),
+    ]
 }

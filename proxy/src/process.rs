@@ -7,13 +7,19 @@ use std::time::Duration;
 use anyhow::Context as _;
 use protocol::grpc::TelemetryCommand;
 use protocol::grpc::telemetry_command::Command;
+use protocol::reply::Refusal;
+use protocol::request::RequestCode;
 use remoting::clock;
-use remoting::process::Shutdown;
+use remoting::outbox::ReplyTo;
+use remoting::process::{DropGuard, Shutdown};
+use remoting::tls::{self, Acceptor};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::debug;
 
 use crate::backend::Backend;
 use crate::backend::cluster::Cluster;
+use crate::checks::{self, QUESTIONS_MAX, Question};
 use crate::config::Config;
 use crate::front::Front;
 use crate::grpc::query_route::endpoints_of;
@@ -29,29 +35,59 @@ pub struct Running {
     pub front: Arc<Front>,
     pub addresses: Vec<SocketAddr>,
     serving: JoinSet<()>,
+    /// Ends our own connections, after everything that may use them.
+    calls: Option<DropGuard>,
 }
 
 /// Listens before a cluster; when this returns, the proxy serves.
 pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running> {
-    let cluster = Cluster::new(config.nameservers.clone(), shutdown.clone(), |request, out| {
-        let to = remoting::outbox::ReplyTo::new(&request);
-        out.now.refuse(to, &protocol::reply::Refusal::unsupported(request.code));
+    let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
+    // Calls outlive the listeners: what is in flight still needs brokers.
+    let calls = Shutdown::new();
+    let cluster = Cluster::new(config.nameservers.clone(), calls.clone(), move |request, out| {
+        if request.code == RequestCode::CheckTransactionState.to_wire() {
+            if let Some(question) = Question::read(&request) {
+                // A broker asks again what is not answered.
+                let _ = ask.try_send(question);
+            }
+            return;
+        }
+        out.now.refuse(ReplyTo::new(&request), &Refusal::unsupported(request.code));
     });
-    serve(Front::new(config, Backend::Cluster(cluster)), shutdown)
+    let front = Front::new(config, Backend::Cluster(cluster));
+    let mut running = serve(front.clone(), shutdown.clone())?;
+    running.serving.spawn(checks::pass_on(front.clone(), questions, shutdown.clone()));
+    running.serving.spawn(checks::report(front, shutdown));
+    running.calls = Some(calls.drop_guard());
+    Ok(running)
 }
 
 fn serve(front: Arc<Front>, shutdown: Shutdown) -> anyhow::Result<Running> {
     let mut serving = JoinSet::new();
+    let acceptor = Acceptor::new(encryption(&front.config), &[b"h2"])?;
+    let period = front.config.certificate_watch;
+    serving.spawn(acceptor.clone().watch(period, shutdown.clone()));
     let mut addresses = Vec::new();
     for listener in &front.config.listeners {
         let advertise = listener.advertise.as_deref().map(advertised).transpose()?;
         let listener = Listener::bind(listener.bind, advertise)?;
         addresses.push(listener.address);
-        serving.spawn(listener.serve(front.clone(), shutdown.clone()));
+        serving.spawn(listener.serve(front.clone(), acceptor.clone(), shutdown.clone()));
     }
     serving.spawn(renew(front.clone(), shutdown.clone()));
     serving.spawn(drain(front.clone(), shutdown));
-    Ok(Running { front, addresses, serving })
+    Ok(Running { front, addresses, serving, calls: None })
+}
+
+/// Encrypted and plain connections; with a certificate of our own if none is given.
+fn encryption(config: &Config) -> tls::Settings {
+    let mut settings = tls::Settings::default();
+    if let Some((certificate, key)) = &config.certificate {
+        settings.test_mode = false;
+        settings.server.cert_path = Some(certificate.clone());
+        settings.server.key_path = Some(key.clone());
+    }
+    settings
 }
 
 /// `host:port` as clients are told it.
@@ -67,6 +103,7 @@ impl Running {
     /// Waits for the shutdown and for what is in flight.
     pub async fn finished(mut self) {
         while self.serving.join_next().await.is_some() {}
+        drop(self.calls);
     }
 }
 

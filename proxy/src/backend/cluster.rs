@@ -135,6 +135,13 @@ impl Cluster {
         Ok(masters.map(|broker| broker.broker_name.clone()).collect())
     }
 
+    pub(super) async fn broker_at(&self, address: &str) -> Option<String> {
+        let cluster = self.cluster().await.ok()?;
+        let mut brokers = cluster.broker_addr_table.values();
+        let found = brokers.find(|b| b.broker_addrs.values().any(|known| known == address));
+        found.map(|broker| broker.broker_name.clone())
+    }
+
     /// The address of a broker's master.
     async fn address(&self, broker: &str) -> Result<String, Failed> {
         for again in [false, true] {
