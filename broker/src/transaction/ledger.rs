@@ -254,3 +254,6 @@ impl Half {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
