@@ -261,9 +261,9 @@ impl Core {
                 let reason = opened.first().map(|session| session.why()).unwrap_or_default();
                 return Err(Error::Unreachable { endpoints: listed(&order), reason });
             }
-            let down = opened.iter().all(|session| {
-                session.state() == State::Down || gone.contains(&session.address)
-            });
+            let down = opened
+                .iter()
+                .all(|session| session.state() == State::Down || gone.contains(&session.address));
             if down && open < order.len() {
                 open += 1;
                 continue;
@@ -292,7 +292,7 @@ impl Core {
     }
 
     /// The sessions with these proxies that are open already; at least the first `count` are opened.
-    fn open(self: &Self, order: &[Address], count: usize) -> Result<Vec<Arc<Session>>, Error> {
+    fn open(&self, order: &[Address], count: usize) -> Result<Vec<Arc<Session>>, Error> {
         let mut sessions = self.sessions.lock();
         let mut opened = Vec::new();
         for (at, address) in order.iter().enumerate() {
@@ -420,7 +420,8 @@ async fn beat(core: Arc<Core>) {
         }
         let up = core.up();
         beaten.retain(|address| up.iter().any(|session| session.address == *address));
-        let due: Vec<_> = up.iter().filter(|session| beaten.insert(session.address.clone())).collect();
+        let due: Vec<_> =
+            up.iter().filter(|session| beaten.insert(session.address.clone())).collect();
         futures_util::future::join_all(due.iter().map(|session| core.beat(session))).await;
     }
 }
@@ -466,18 +467,17 @@ async fn listen(core: Arc<Core>, mut heard: mpsc::Receiver<Heard>, forward: mpsc
                 });
             }
             Command::PrintThreadStackTraceCommand(command) => {
-                let text = format!("{} tasks on an async runtime, without stacks", core.tasks.len());
+                let text =
+                    format!("{} tasks on an async runtime, without stacks", core.tasks.len());
                 let trace = grpc::ThreadStackTrace {
                     nonce: command.nonce.clone(),
                     thread_stack_trace: Some(text),
                 };
                 answer(&heard, Code::Ok, Command::ThreadStackTrace(trace));
             }
+            // Asked again if it matters and nobody is there to hear it now.
             Command::RecoverOrphanedTransactionCommand(_) | Command::VerifyMessageCommand(_) => {
-                // It is asked again if it matters.
-                if forward.try_send(heard).is_err() {
-                    debug!("a command was left alone");
-                }
+                let _ = forward.try_send(heard);
             }
             _ => {}
         }

@@ -42,14 +42,15 @@ impl Delivery {
     pub(crate) fn open(message: grpc::Message, proxy: &Address) -> (Self, Option<body::BodyError>) {
         let system = message.system_properties.unwrap_or_default();
         let digest = body::verify(&message.body, system.body_digest.as_ref());
-        let unpacked = digest
-            .and_then(|()| body::unpack(message.body.clone(), system.body_encoding));
+        let unpacked =
+            digest.and_then(|()| body::unpack(message.body.clone(), system.body_encoding));
         let (body, damage) = match unpacked {
             Ok(body) => (body, None),
             Err(error) => (message.body, Some(error)),
         };
         let topic = message.topic.unwrap_or_default();
-        let time = |time: Option<prost_types::Timestamp>| time.and_then(|time| time.try_into().ok());
+        let time =
+            |time: Option<prost_types::Timestamp>| time.and_then(|time| time.try_into().ok());
         let delivery = Self {
             topic: Topic::received(&topic.name),
             message_id: system.message_id,

@@ -178,7 +178,8 @@ mod tests {
 
     #[test]
     fn roots_without_a_certificate_are_refused() {
-        for pem in [&b""[..], b"junk", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"]
+        for pem in
+            [&b""[..], b"junk", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"]
         {
             assert!(Dialler::new(&Security::Roots(pem.to_vec())).is_err());
         }

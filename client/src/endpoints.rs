@@ -147,8 +147,7 @@ mod tests {
     #[test]
     fn an_address_that_cannot_be_dialled_is_left_out_of_a_route() {
         let address = |host: &str, port| grpc::Address { host: host.to_owned(), port };
-        let addresses =
-            vec![address("a", 1), address("b", 0), address("c", 70000), address("", 1)];
+        let addresses = vec![address("a", 1), address("b", 0), address("c", 70000), address("", 1)];
         let found = from_wire(Some(&grpc::Endpoints { scheme: 3, addresses }));
         assert_eq!(found, [Address { host: "a".to_owned(), port: 1 }]);
         assert!(from_wire(None).is_empty());

@@ -12,10 +12,13 @@ pub mod message;
 mod name;
 mod options;
 pub mod producer;
+pub mod push;
 mod retry;
 mod route;
 mod session;
 mod settings;
+mod settle;
+pub mod simple;
 mod transaction;
 
 pub use credentials::Credentials;
@@ -28,7 +31,9 @@ pub use name::{Group, Topic};
 pub use options::Options;
 pub use producer::{Producer, Receipt};
 pub use protocol::grpc::Code;
+pub use push::{Outcome, PushConsumer};
 pub use settings::Filter;
+pub use simple::SimpleConsumer;
 pub use transaction::{Resolution, Transaction};
 
 /// The services of the gRPC protocol.

@@ -117,7 +117,8 @@ impl Producer {
         }
         let messages = std::slice::from_ref(message);
         let (proxy, mut receipts) = self.send_all(messages, MessageType::Transaction).await?;
-        let receipt = receipts.pop().ok_or_else(|| Error::Answer("it has no entries".to_owned()))?;
+        let receipt =
+            receipts.pop().ok_or_else(|| Error::Answer("it has no entries".to_owned()))?;
         let (core, topic) = (self.core.clone(), message.topic.clone());
         Ok(Transaction { core, proxy, topic, receipt: receipt? })
     }
@@ -293,7 +294,8 @@ fn check(
         return Err(Error::invalid("the body", why));
     }
     if agreed.validate_message_type && !route.accepts(kind) {
-        let reason = format!("{} takes no messages of type {}", messages[0].topic, kind.as_str_name());
+        let reason =
+            format!("{} takes no messages of type {}", messages[0].topic, kind.as_str_name());
         return Err(Error::WrongMessageType { reason });
     }
     Ok(())

@@ -17,7 +17,11 @@ pub(crate) struct Policy {
 /// The pauses between attempts.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Backoff {
-    Exponential { initial: Duration, max: Duration, multiplier: f32 },
+    Exponential {
+        initial: Duration,
+        max: Duration,
+        multiplier: f32,
+    },
     /// The last one stays; not empty.
     Listed(Vec<Duration>),
 }
@@ -50,7 +54,11 @@ impl Policy {
             Some(Strategy::ExponentialBackoff(exponential)) => Backoff::Exponential {
                 initial: duration(exponential.initial.as_ref()),
                 max: duration(exponential.max.as_ref()),
-                multiplier: if exponential.multiplier >= 1.0 { exponential.multiplier } else { 1.0 },
+                multiplier: if exponential.multiplier >= 1.0 {
+                    exponential.multiplier
+                } else {
+                    1.0
+                },
             },
             Some(Strategy::CustomizedBackoff(listed)) if !listed.next.is_empty() => {
                 Backoff::Listed(listed.next.iter().map(|next| duration(Some(next))).collect())

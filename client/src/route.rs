@@ -138,7 +138,8 @@ mod tests {
     #[test]
     fn a_broker_is_asked_once_for_all_its_queues() {
         use Permission::{None, Read, ReadWrite};
-        let route = route(&[("a", 0, ReadWrite), ("a", 1, ReadWrite), ("b", 3, Read), ("c", 0, None)]);
+        let route =
+            route(&[("a", 0, ReadWrite), ("a", 1, ReadWrite), ("b", 3, Read), ("c", 0, None)]);
         let asked: Vec<_> = route
             .brokers_to_read()
             .into_iter()

@@ -167,7 +167,9 @@ pub(crate) async fn keep(
         session.set(State::Down, &hub);
         failures = if was_up { 0 } else { failures + 1 };
         match outcome {
-            Ok(()) => info!(proxy = %session.address, "the telemetry stream ended; opening another"),
+            Ok(()) => {
+                info!(proxy = %session.address, "the telemetry stream ended; opening another")
+            }
             Err(error) if failures <= 1 => {
                 warn!(proxy = %session.address, %error, "the proxy is gone; trying again");
             }
