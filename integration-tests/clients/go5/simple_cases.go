@@ -14,6 +14,7 @@ var simpleCases = []testCase{
 	{"simple-late-ack", simpleLateAck},
 	{"simple-redelivery", simpleRedelivery},
 	{"simple-change-invisible", simpleChangeInvisible},
+	{"simple-at-once", simpleAtOnce},
 	{"simple-ack", simpleAck},
 	{"simple-wakes", simpleWakes},
 	{"simple-empty", simpleEmpty},
@@ -37,6 +38,11 @@ func simpleAck(s *stage) {
 	consumer := s.simple()
 	equal(sorted(sent), sorted(texts(take(consumer, 20))), "received")
 	nothingAgain(consumer)
+}
+
+func simpleAtOnce(s *stage) {
+	s.send(s.producer(), "m", 1)
+	equal([]string{"m0"}, texts(take(s.simple(), 1)), "received")
 }
 
 func simpleWakes(s *stage) {
@@ -163,10 +169,13 @@ func sqlFilter(s *stage) {
 
 func shareSimple(s *stage) {
 	sent := s.send(s.producer(), "m", 200)
+	var consumers []rmq.SimpleConsumer
+	for range 4 {
+		consumers = append(consumers, s.simple())
+	}
 	var wait sync.WaitGroup
-	shares := make([]received, 4)
-	for i := range shares {
-		consumer := s.simple()
+	shares := make([]received, len(consumers))
+	for i, consumer := range consumers {
 		wait.Go(func() {
 			for {
 				some, err := consumer.Receive(context.Background(), 8, time.Minute)

@@ -18,6 +18,8 @@ const (
 	patienceSeconds = 60
 	// The shortest a server allows; the longest a test wants to wait.
 	invisible = 10 * time.Second
+	// How long a client may take to stop.
+	stopSeconds = 10
 	// What the server says when a receive ends with nothing.
 	messageNotFound = 40401
 )
@@ -38,7 +40,13 @@ func (s *stage) close() {
 	s.lock.Lock()
 	defer s.lock.Unlock()
 	for _, stop := range slices.Backward(s.stopping) {
-		stop()
+		stopped := make(chan error, 1)
+		go func() { stopped <- stop() }()
+		// Now and then one of many does not come to its end.
+		select {
+		case <-stopped:
+		case <-time.After(stopSeconds * time.Second):
+		}
 	}
 }
 
@@ -135,10 +143,18 @@ func poll(consumer rmq.SimpleConsumer, most int, invisible time.Duration) []*rmq
 
 // Receives until there are this many, or until patience ends.
 func receive(consumer rmq.SimpleConsumer, count int, invisible time.Duration) []*rmq.MessageView {
+	return receiveEach(consumer, count, invisible, func(*rmq.MessageView) {})
+}
+
+func receiveEach(consumer rmq.SimpleConsumer, count int, invisible time.Duration, then func(*rmq.MessageView)) []*rmq.MessageView {
 	var received []*rmq.MessageView
 	deadline := time.Now().Add(patienceSeconds * time.Second)
 	for len(received) < count && time.Now().Before(deadline) {
-		received = append(received, poll(consumer, min(32, count-len(received)), invisible)...)
+		some := poll(consumer, min(32, count-len(received)), invisible)
+		for _, message := range some {
+			then(message)
+		}
+		received = append(received, some...)
 	}
 	that(len(received) >= count, "%d of %d messages came", len(received), count)
 	return received
@@ -146,11 +162,7 @@ func receive(consumer rmq.SimpleConsumer, count int, invisible time.Duration) []
 
 // Receives until there are this many, acknowledging each.
 func take(consumer rmq.SimpleConsumer, count int) []*rmq.MessageView {
-	taken := receive(consumer, count, invisible)
-	for _, message := range taken {
-		ack(consumer, message)
-	}
-	return taken
+	return receiveEach(consumer, count, invisible, func(message *rmq.MessageView) { ack(consumer, message) })
 }
 
 func ack(consumer rmq.SimpleConsumer, message *rmq.MessageView) {

@@ -18,6 +18,7 @@ final class SimpleCases {
         cases.put("simple-late-ack", SimpleCases::lateAck);
         cases.put("simple-redelivery", SimpleCases::redelivery);
         cases.put("simple-change-invisible", SimpleCases::changeInvisible);
+        cases.put("simple-at-once", SimpleCases::atOnce);
         cases.put("simple-ack", SimpleCases::ack);
         cases.put("simple-wakes", SimpleCases::wakes);
         cases.put("simple-empty", SimpleCases::empty);
@@ -37,6 +38,11 @@ final class SimpleCases {
         while (System.nanoTime() < end) {
             Stage.nothingMore(consumer);
         }
+    }
+
+    private static void atOnce(Stage stage) throws Exception {
+        stage.send("m", 1);
+        Check.equal(List.of("m0"), Stage.texts(Stage.take(stage.simple(), 1)), "received");
     }
 
     private static void wakes(Stage stage) throws Exception {
@@ -161,9 +167,12 @@ final class SimpleCases {
 
     private static void share(Stage stage) throws Exception {
         List<String> sent = stage.send("m", 200);
-        List<CompletableFuture<List<MessageView>>> shares = new ArrayList<>();
+        List<SimpleConsumer> consumers = new ArrayList<>();
         for (int i = 0; i < 4; i++) {
-            SimpleConsumer consumer = stage.simple();
+            consumers.add(stage.simple());
+        }
+        List<CompletableFuture<List<MessageView>>> shares = new ArrayList<>();
+        for (SimpleConsumer consumer : consumers) {
             shares.add(CompletableFuture.supplyAsync(() -> {
                 try {
                     List<MessageView> mine = new ArrayList<>();

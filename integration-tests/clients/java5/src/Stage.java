@@ -30,7 +30,7 @@ import org.apache.rocketmq.client.apis.producer.TransactionChecker;
 
 final class Stage implements AutoCloseable {
     /** A first assignment or heartbeat that is missed comes many seconds later. */
-    static final int PATIENCE_SECONDS = 45;
+    static final int PATIENCE_SECONDS = 60;
     /** The shortest a server allows; the longest a test wants to wait. */
     static final Duration INVISIBLE = Duration.ofSeconds(10);
 
@@ -108,22 +108,32 @@ final class Stage implements AutoCloseable {
             .setAwaitDuration(Duration.ofSeconds(5)).setSubscriptionExpressions(Map.of(topic, filter)).build());
     }
 
-    /** Receives until there are this many, acknowledging each, or until patience ends. */
-    static List<MessageView> take(SimpleConsumer consumer, int count) throws ClientException {
-        List<MessageView> taken = receive(consumer, count, INVISIBLE);
-        for (MessageView message : taken) {
-            consumer.ack(message);
-        }
-        return taken;
+    interface Then {
+        void with(MessageView message) throws ClientException;
     }
 
-    /** Receives until there are this many, or until patience ends. */
+    /** Receives until there are this many, acknowledging each. */
+    static List<MessageView> take(SimpleConsumer consumer, int count) throws ClientException {
+        return receive(consumer, count, INVISIBLE, consumer::ack);
+    }
+
+    /** Receives until there are this many. */
     static List<MessageView> receive(SimpleConsumer consumer, int count, Duration invisible) throws ClientException {
+        return receive(consumer, count, invisible, message -> {});
+    }
+
+    private static List<MessageView> receive(SimpleConsumer consumer, int count, Duration invisible, Then then)
+        throws ClientException {
         List<MessageView> received = new ArrayList<>();
         long deadline = System.nanoTime() + Duration.ofSeconds(PATIENCE_SECONDS).toNanos();
         while (received.size() < count && System.nanoTime() < deadline) {
-            received.addAll(consumer.receive(Math.min(32, count - received.size()), invisible));
+            List<MessageView> some = consumer.receive(Math.min(32, count - received.size()), invisible);
+            for (MessageView message : some) {
+                then.with(message);
+            }
+            received.addAll(some);
         }
+        Check.that(received.size() >= count, "%d of %d messages came", received.size(), count);
         return received;
     }
 
