@@ -19,6 +19,7 @@ use tracing::debug;
 
 use crate::backend::Backend;
 use crate::backend::cluster::Cluster;
+use crate::backend::local::Local;
 use crate::checks::{self, QUESTIONS_MAX, Question};
 use crate::config::Config;
 use crate::front::Front;
@@ -56,6 +57,34 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
     });
     let front = Front::new(config, Backend::Cluster(cluster));
     let mut running = serve(front.clone(), shutdown.clone())?;
+    running.serving.spawn(checks::pass_on(front.clone(), questions, shutdown.clone()));
+    running.serving.spawn(checks::report(front, shutdown));
+    running.calls = Some(calls.drop_guard());
+    Ok(running)
+}
+
+/// Listens before a broker in this process.
+pub fn start_local(
+    config: Config,
+    broker: Arc<broker::broker::Broker>,
+    shutdown: Shutdown,
+) -> anyhow::Result<Running> {
+    let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
+    let calls = Shutdown::new();
+    let (local, mut asked) = Local::new(broker, calls.clone());
+    let front = Front::new(config, Backend::Local(local));
+    let mut running = serve(front.clone(), shutdown.clone())?;
+    let ended = shutdown.clone();
+    running.serving.spawn(async move {
+        while let Some(Some(request)) = ended.run_until_cancelled(asked.recv()).await {
+            if request.code == RequestCode::CheckTransactionState.to_wire()
+                && let Some(question) = Question::read(&request)
+            {
+                // A broker asks again what is not answered.
+                let _ = ask.try_send(question);
+            }
+        }
+    });
     running.serving.spawn(checks::pass_on(front.clone(), questions, shutdown.clone()));
     running.serving.spawn(checks::report(front, shutdown));
     running.calls = Some(calls.drop_guard());
