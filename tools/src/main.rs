@@ -28,6 +28,8 @@ enum Command {
     Nameserver(Role),
     /// The store and what clients ask of it.
     Broker(BrokerRole),
+    /// The front door for gRPC clients, before brokers elsewhere.
+    Proxy(ProxyRole),
     /// Measure a server.
     Bench(bench::Args),
     /// Look after a store that no broker has open.
@@ -49,6 +51,12 @@ pub(crate) struct Standalone {
     /// The broker's port, unless the file says it.
     #[arg(long)]
     pub(crate) broker_port: Option<u16>,
+    /// Where gRPC clients come in.
+    #[arg(long, default_value_t = 8081)]
+    pub(crate) proxy_port: u16,
+    /// A stock rmq-proxy.json.
+    #[arg(long)]
+    pub(crate) proxy_config: Option<PathBuf>,
     /// A broker key and its value, over the file.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<String>,
@@ -61,6 +69,8 @@ impl Default for Standalone {
             config: None,
             nameserver_port: 9876,
             broker_port: None,
+            proxy_port: 8081,
+            proxy_config: None,
             settings: Vec::new(),
         }
     }
@@ -94,12 +104,30 @@ pub(crate) struct BrokerRole {
     pub(crate) settings: Vec<String>,
 }
 
+/// How to start a proxy.
+#[derive(Debug, Args)]
+pub(crate) struct ProxyRole {
+    /// A stock rmq-proxy.json.
+    #[arg(short, long, visible_alias = "pc")]
+    pub(crate) config: Option<PathBuf>,
+    /// Nameservers, `host:port` between semicolons.
+    #[arg(short, long)]
+    pub(crate) namesrv: Option<String>,
+    /// Where gRPC clients come in, unless the file says it.
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+    /// A key and its value, over the file.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command.unwrap_or_else(|| Command::Standalone(Standalone::default())) {
         Command::Standalone(args) => roles::run(roles::standalone(args)),
         Command::Nameserver(args) => roles::run(roles::nameserver(args)),
         Command::Broker(args) => roles::run(roles::broker(args)),
+        Command::Proxy(args) => roles::run(roles::proxy(args)),
         Command::Bench(args) => bench::run(args),
         Command::Store(args) => store::run(args),
     };

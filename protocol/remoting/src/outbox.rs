@@ -156,6 +156,22 @@ impl Chunk {
         self.body_bytes += other.body_bytes;
     }
 
+    /// The frames as they would be written.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        if self.bodies.is_empty() {
+            return self.text;
+        }
+        let mut bytes = Vec::with_capacity(self.len());
+        let mut text_at = 0;
+        for (at, body) in &self.bodies {
+            bytes.extend_from_slice(&self.text[text_at..*at]);
+            bytes.extend_from_slice(body);
+            text_at = *at;
+        }
+        bytes.extend_from_slice(&self.text[text_at..]);
+        bytes
+    }
+
     pub fn len(&self) -> usize {
         self.text.len() + self.body_bytes
     }
