@@ -235,7 +235,10 @@ impl Broker {
         let recorded = self.journal.record(&self.store, events, now_ms, || {
             events.iter().for_each(|event| self.apply(event, now_ms));
         });
-        recorded.map_err(|error| Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string()))
+        recorded.map_err(|error| match error {
+            JournalError::Append(error) => refused(error),
+            error => Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string()),
+        })
     }
 
     fn apply(&self, event: &Event, now_ms: i64) {

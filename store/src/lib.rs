@@ -162,6 +162,11 @@ impl Store {
         self.core.durable.appended()
     }
 
+    /// While the disk is so far behind that appends are refused: what has to be on it before they are not.
+    pub fn behind(&self) -> Option<u64> {
+        self.core.behind(self.core.durable.appended())
+    }
+
     /// Position of the oldest byte kept.
     pub fn min_position(&self) -> u64 {
         self.core.segments.min_position()
