@@ -241,6 +241,21 @@ impl Broker {
         })
     }
 
+    /// Appends messages and what they change of the state as one group.
+    pub fn append_with(&self, batch: &mut Batch, events: &[Event]) -> Result<Appended, Refusal> {
+        let (now_ms, messages) = (clock::now_ms(), batch.len());
+        let recorded = self.journal.record_with(&self.store, batch, events, now_ms, || {
+            events.iter().for_each(|event| self.apply(event, now_ms));
+        });
+        let appended = recorded.map_err(|error| {
+            self.stats.flow.put_failed(messages);
+            Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string())
+        })?;
+        self.stats.flow.put(messages, batch.bytes());
+        self.waiting.arrived(batch.entries().map(|entry| entry.queue));
+        Ok(appended)
+    }
+
     fn apply(&self, event: &Event, now_ms: i64) {
         match event {
             Event::Topic(config) => {
