@@ -179,7 +179,8 @@ impl Connection {
     pub(super) fn call(&mut self, fields: &[(&str, &str)], message: &[u8], more: bool) -> u32 {
         let stream = self.next_stream;
         self.next_stream += 2;
-        let fits = self.waiting.is_empty() && self.fits(message.len()) && self.open < self.streams_max;
+        let fits =
+            self.waiting.is_empty() && self.fits(message.len()) && self.open < self.streams_max;
         self.open += 1;
         if fits {
             let mut block = Vec::with_capacity(64);
@@ -253,7 +254,9 @@ impl Connection {
         match self.stream.read(&mut self.input[self.filled..]) {
             Ok(0) => return Ok(false),
             Ok(count) => self.filled += count,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
                 return Ok(true);
             }
             Err(error) => return Err(error.into()),
