@@ -42,6 +42,8 @@ enum Workload {
     Disk(disk::Args),
     /// Measure FerroMQ and the stock server in turns and print the ratios
     Compare(compare::Args),
+    /// The same over gRPC, with FerroMQ as one and as two processes
+    CompareGrpc(compare::grpc::Args),
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -57,5 +59,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Workload::GrpcIdle(args) => grpc::idle(&args)?.print(),
         Workload::Disk(args) => disk::run(&args)?.print(args.json),
         Workload::Compare(args) => compare::run(&args),
+        Workload::CompareGrpc(args) => compare::grpc::run(&args),
     }
 }

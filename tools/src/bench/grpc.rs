@@ -199,6 +199,18 @@ impl Window {
     }
 }
 
+/// Sends one message through a proxy to a topic that is made for it.
+pub(super) fn first_send(proxy: &str, broker: &str) -> Result<()> {
+    let topic = "bench-first-grpc".to_owned();
+    target::create_topics(&mut Wire::connect(broker)?, std::slice::from_ref(&topic), 1)?;
+    let place = Place { proxy: proxy.to_owned(), topic, group: String::new() };
+    let sending = Sending { connections: 1, depth: 1, batch: 1, size: 1, rate: None };
+    let mut engine = Engine::new(place, Some(sending), None)?;
+    engine.run(5.0, |tally| tally.sent > 0 || !tally.errors.is_empty())?;
+    ensure!(engine.tally.sent > 0, "refused with {:?}", engine.tally.errors);
+    Ok(())
+}
+
 pub(super) fn send(args: &SendArgs) -> Result<Figures> {
     let SendArgs { target, connections, depth, batch, size, rate } = args.clone();
     ensure!(connections > 0 && depth > 0 && batch > 0, "there is nothing to send");
