@@ -30,6 +30,7 @@ use crate::offsets::Offsets;
 use crate::registration::Reached;
 use crate::stats::Stats;
 use crate::topics::{self, TOPICS_MAX, Topic, Topics};
+use crate::transaction::{self, Transactions};
 use crate::wait::Waiting;
 
 /// One broker.
@@ -42,6 +43,7 @@ pub struct Broker {
     pub offsets: Offsets,
     /// How far each delay level has been delivered.
     pub delayed: Mutex<BTreeMap<i32, i64>>,
+    pub transactions: Transactions,
     pub clients: Clients,
     pub locks: Locks,
     pub waiting: Arc<Waiting>,
@@ -80,6 +82,7 @@ impl Broker {
             groups: Groups::default(),
             offsets: Offsets::default(),
             delayed: Mutex::default(),
+            transactions: Transactions::default(),
             clients: Clients::default(),
             locks: Locks::default(),
             waiting: Arc::default(),
@@ -97,6 +100,7 @@ impl Broker {
             config: ArcSwap::from_pointee(config),
         };
         broker.restore(found)?;
+        transaction::check::load(&broker).map_err(std::io::Error::from)?;
         Ok(Arc::new(broker))
     }
 

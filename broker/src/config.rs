@@ -109,6 +109,10 @@ pub struct Config {
     pub register_timeout: Duration,
     pub compressed_register: bool,
     pub reject_transactions: bool,
+    /// How long a half message may wait before its producer is asked.
+    pub transaction_timeout_ms: i64,
+    pub transaction_check_interval_ms: i64,
+    pub transaction_checks_max: u32,
     pub flush_offsets_interval: Duration,
     pub pull_bytes_max: usize,
     pub pull_messages_max: usize,
@@ -261,6 +265,9 @@ impl Config {
             register_timeout: read.millis("registerBrokerTimeoutMills")?,
             compressed_register: read.flag("compressedRegister")?,
             reject_transactions: read.flag("rejectTransactionMessage")?,
+            transaction_timeout_ms: read.number("transactionTimeOut", 0, 1 << 40)?,
+            transaction_check_interval_ms: read.number("transactionCheckInterval", 1, 1 << 40)?,
+            transaction_checks_max: read.number("transactionCheckMax", 0, 1 << 30)? as u32,
             flush_offsets_interval: read.millis("flushConsumerOffsetInterval")?,
             pull_bytes_max: read.number("maxTransferBytesOnMessageInMemory", 1, 1 << 27)? as usize,
             pull_messages_max: read.number("maxTransferCountOnMessageInMemory", 1, 65_535)?

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::config_files::Writer;
-use crate::{delay, offsets, registration};
+use crate::{delay, offsets, registration, transaction};
 
 /// How often clients that went silent are looked for.
 const EXPIRY_PERIOD: Duration = Duration::from_secs(10);
@@ -88,6 +88,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
     }
     serving.spawn(registration::run(broker.clone()));
     serving.spawn(delay::run(broker.clone()));
+    serving.spawn(transaction::check::run(broker.clone()));
     serving.spawn(expire_clients(broker.clone()));
     let files = tokio::spawn(write_files(broker.clone(), root));
     Ok(Running { broker, address, serving, calls: calls.drop_guard(), files })

@@ -12,6 +12,7 @@ pub mod language;
 pub mod message;
 pub mod name;
 pub mod properties;
+pub mod proxy_header;
 pub mod record;
 pub mod reply;
 pub mod request;

@@ -1,5 +1,18 @@
 #![doc = include_str!("../README.md")]
 
+pub mod backend;
+pub mod checks;
+pub mod clients;
+pub mod config;
+pub mod front;
+pub mod grpc;
+pub mod handle;
+pub mod listener;
+pub mod message;
+pub mod popped;
+pub mod process;
+pub mod receipts;
+
 /// The services of the gRPC protocol.
 pub mod service {
     #![allow(

@@ -28,6 +28,8 @@ enum Command {
     Nameserver(Role),
     /// The store and what clients ask of it.
     Broker(BrokerRole),
+    /// The front door for gRPC clients, before brokers elsewhere.
+    Proxy(ProxyRole),
     /// Measure a server.
     Bench(bench::Args),
     /// Look after a store that no broker has open.
@@ -94,12 +96,30 @@ pub(crate) struct BrokerRole {
     pub(crate) settings: Vec<String>,
 }
 
+/// How to start a proxy.
+#[derive(Debug, Args)]
+pub(crate) struct ProxyRole {
+    /// A stock rmq-proxy.json.
+    #[arg(short, long, visible_alias = "pc")]
+    pub(crate) config: Option<PathBuf>,
+    /// Nameservers, `host:port` between semicolons.
+    #[arg(short, long)]
+    pub(crate) namesrv: Option<String>,
+    /// Where gRPC clients come in, unless the file says it.
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+    /// A key and its value, over the file.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command.unwrap_or_else(|| Command::Standalone(Standalone::default())) {
         Command::Standalone(args) => roles::run(roles::standalone(args)),
         Command::Nameserver(args) => roles::run(roles::nameserver(args)),
         Command::Broker(args) => roles::run(roles::broker(args)),
+        Command::Proxy(args) => roles::run(roles::proxy(args)),
         Command::Bench(args) => bench::run(args),
         Command::Store(args) => store::run(args),
     };

@@ -10,7 +10,7 @@ use broker::config::Config;
 use remoting::{clock, process};
 use tracing::{info, warn};
 
-use crate::{BrokerRole, Role, Standalone};
+use crate::{BrokerRole, ProxyRole, Role, Standalone};
 
 /// Runs a role on a runtime of its own, with the log on standard error.
 pub(crate) fn run(role: impl Future<Output = Result<()>>) -> Result<()> {
@@ -92,6 +92,33 @@ pub(crate) async fn broker(args: BrokerRole) -> Result<()> {
     let running = broker::process::start(config, shutdown).await?;
     info!(address = %running.address, store = %store.display(), "broker ready");
     running.finished().await
+}
+
+/// A proxy.
+pub(crate) async fn proxy(args: ProxyRole) -> Result<()> {
+    let shutdown = process::shutdown_on_signal()?;
+    let text = match &args.config {
+        Some(path) => std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?,
+        None => String::from("{}"),
+    };
+    let mut over = flag_pairs(&args.settings)?;
+    if let Some(namesrv) = args.namesrv {
+        over.push(("namesrvAddr".to_owned(), namesrv));
+    }
+    if let Some(port) = args.port {
+        over.push(("grpcServerPort".to_owned(), port.to_string()));
+    }
+    let (config, without_effect) = proxy::config::Config::read(&text, over)?;
+    if !without_effect.is_empty() {
+        warn!(keys = without_effect.join(" "), "keys of the stock proxy that have no effect here");
+    }
+    let running = proxy::process::start(config, shutdown).await?;
+    for address in &running.addresses {
+        info!(%address, "proxy ready");
+    }
+    running.finished().await;
+    Ok(())
 }
 
 /// The pairs of a properties file.

@@ -23,6 +23,7 @@ use crate::history::{
     unique_key,
 };
 use crate::load::Sent;
+use crate::transact;
 
 /// Messages looked up by their unique key and by their id after each start.
 const LOOKED_UP: usize = 30;
@@ -38,6 +39,7 @@ pub(crate) struct Counts {
     pub(crate) looked_up: usize,
     pub(crate) delivered: usize,
     pub(crate) delivered_again: usize,
+    pub(crate) committed: usize,
 }
 
 /// Everything promised is there; what was read becomes a promise too.
@@ -56,6 +58,7 @@ pub(crate) fn everything(
         }
     }
     (counts.delivered, counts.delivered_again) = delayed(wire, history)?;
+    counts.committed = transact::check(wire, history)?;
     counts.offsets = committed(wire, history)?;
     counts.topics = lives(wire, history)?;
     counts.looked_up = looked_up(wire, history, random)?;
@@ -98,7 +101,7 @@ fn whole_queue(wire: &mut Wire, history: &mut History, queue: &Queue) -> Result<
 }
 
 /// Shows every message of a queue to `see`; its two ends.
-fn read_queue(
+pub(crate) fn read_queue(
     wire: &mut Wire,
     queue: &Queue,
     mut see: impl FnMut(&Record<'_>) -> Result<()>,

@@ -57,9 +57,10 @@ pub(crate) enum Failure {
     Stalled,
 }
 
-/// Serves `stream` until it ends or `shutdown` is set off.
+/// Serves `stream`, of which `input` has been read already, until it ends or `shutdown` is set off.
 pub(crate) async fn run<S: Session>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
+    input: Vec<u8>,
     mut session: S,
     peer: Arc<Peer>,
     commands: mpsc::Receiver<Command<'static>>,
@@ -70,7 +71,7 @@ pub(crate) async fn run<S: Session>(
         commands,
         out: Outbox::default(),
         later: FuturesUnordered::new(),
-        input: Vec::new(),
+        input,
         written: 0,
         begun: false,
     };
@@ -122,6 +123,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     ) -> Result<(), Failure> {
         let mut active = clock::instant();
         let mut idle = tokio::time::interval(IDLE_MAX / 4);
+        self.begun = !self.input.is_empty();
+        self.go_on(session, peer, shutdown).await?;
         loop {
             self.reserve();
             tokio::select! {
@@ -157,12 +160,23 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             active = clock::instant();
             self.take_ready();
             self.write_all(shutdown).await?;
-            while self.begun && self.out.pause.is_none() {
-                self.decode(session, peer)?;
-                self.take_ready();
-                self.write_all(shutdown).await?;
-            }
+            self.go_on(session, peer, shutdown).await?;
         }
+    }
+
+    /// Serves what is left of the last read.
+    async fn go_on<S: Session>(
+        &mut self,
+        session: &mut S,
+        peer: &Peer,
+        shutdown: &Shutdown,
+    ) -> Result<(), Failure> {
+        while self.begun && self.out.pause.is_none() {
+            self.decode(session, peer)?;
+            self.take_ready();
+            self.write_all(shutdown).await?;
+        }
+        Ok(())
     }
 
     /// Room for the next read: more for busy connections and for the rest of a frame already begun,
@@ -259,6 +273,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             }
             self.written += count;
         }
+        // An encrypting stream may hold back what the socket did not take.
+        self.stream.flush().await?;
         self.written = 0;
         self.out.now.clear();
         Ok(())
@@ -343,7 +359,14 @@ mod tests {
         let (peer, commands) = Peer::new(nobody, nobody);
         let (served, shutdown) = (Arc::new(AtomicUsize::new(0)), Shutdown::new());
         let session = Answers(body, served.clone());
-        let task = tokio::spawn(run(theirs, session, Arc::new(peer), commands, shutdown.clone()));
+        let task = tokio::spawn(run(
+            theirs,
+            Vec::new(),
+            session,
+            Arc::new(peer),
+            commands,
+            shutdown.clone(),
+        ));
         (ours, served, shutdown, task)
     }
 

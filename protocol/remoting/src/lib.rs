@@ -2,9 +2,11 @@
 
 pub mod clock;
 pub mod connection;
+pub mod opening;
 pub mod outbox;
 pub mod peer;
 pub mod pool;
 pub mod process;
 pub mod server;
 pub mod settings;
+pub mod tls;

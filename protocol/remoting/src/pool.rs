@@ -15,6 +15,7 @@ use crate::outbox::{Outbox, ReplyTo};
 use crate::peer::{CallError, Peer};
 use crate::process::Shutdown;
 use crate::server;
+use crate::tls::Connector;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -25,6 +26,7 @@ pub type Incoming = dyn Fn(Command<'_>, &mut Outbox) + Send + Sync;
 pub struct Pool {
     peers: Mutex<HashMap<String, Arc<Peer>>>,
     incoming: Arc<Incoming>,
+    tls: Option<Connector>,
     shutdown: Shutdown,
 }
 
@@ -58,7 +60,12 @@ impl Pool {
         shutdown: Shutdown,
         incoming: impl Fn(Command<'_>, &mut Outbox) + Send + Sync + 'static,
     ) -> Self {
-        Self { peers: Mutex::default(), incoming: Arc::new(incoming), shutdown }
+        Self { peers: Mutex::default(), incoming: Arc::new(incoming), tls: None, shutdown }
+    }
+
+    /// The same with encrypted connections, if there is something to encrypt them with.
+    pub fn with_tls(self, tls: Option<Connector>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Sends `request` to `address` (host:port) and waits for the answer.
@@ -108,7 +115,10 @@ impl Pool {
             let resolved = tokio::net::lookup_host(address).await?.next();
             let resolved = resolved.ok_or(std::io::ErrorKind::AddrNotAvailable)?;
             let session = Answering(self.incoming.clone());
-            server::connect(resolved, session, self.shutdown.clone()).await
+            let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+            let host = host.trim_matches(['[', ']']);
+            let shutdown = self.shutdown.clone();
+            server::connect(host, resolved, self.tls.as_ref(), session, shutdown).await
         };
         let peer = tokio::time::timeout(CONNECT_TIMEOUT, connect)
             .await

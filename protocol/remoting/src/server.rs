@@ -10,8 +10,10 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::connection::{self, Session};
+use crate::opening::{self, Language, Opened, Refused, Stream};
 use crate::peer::Peer;
 use crate::process::Shutdown;
+use crate::tls::{Acceptor, Connector};
 
 /// Connections one listener serves at a time; one more is closed at once.
 pub const CONNECTIONS_MAX: usize = 16_000;
@@ -27,6 +29,7 @@ pub trait Service: Send + Sync + 'static {
 pub struct Server {
     listener: TcpListener,
     pub address: SocketAddr,
+    tls: Arc<Acceptor>,
 }
 
 impl Server {
@@ -43,7 +46,12 @@ impl Server {
         socket.listen(1024).map_err(named)?;
         let listener = TcpListener::from_std(socket.into())?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, tls: Acceptor::disabled() })
+    }
+
+    /// Serves encrypted connections, too, or only such, as `tls` says.
+    pub fn with_tls(self, tls: Arc<Acceptor>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Serves until `shutdown`, then waits for the connections to answer what is in flight.
@@ -61,16 +69,12 @@ impl Server {
                     drop(stream);
                 }
                 Ok((stream, remote)) => {
-                    let Ok(local) = stream.local_addr() else { continue };
-                    let (peer, commands) = Peer::new(remote, local);
-                    let peer = Arc::new(peer);
-                    let session = service.open(&peer);
                     // A token of its own, as each connection looks at it whenever it has read.
                     let (open, shutdown) = (open.clone(), shutdown.child_token());
+                    let (service, tls) = (service.clone(), self.tls.clone());
                     open.fetch_add(1, Ordering::Relaxed);
                     tasks.spawn(async move {
-                        prepare(&stream);
-                        connection::run(stream, session, peer, commands, shutdown).await;
+                        serve_one(stream, remote, &service, &tls, shutdown).await;
                         open.fetch_sub(1, Ordering::Relaxed);
                     });
                 }
@@ -87,9 +91,52 @@ impl Server {
     }
 }
 
-/// Connects to `address` and serves what the other side asks with `session`.
+async fn serve_one<S: Service>(
+    stream: TcpStream,
+    remote: SocketAddr,
+    service: &Arc<S>,
+    tls: &Acceptor,
+    shutdown: Shutdown,
+) {
+    prepare(&stream);
+    let Ok(local) = stream.local_addr() else { return };
+    let opened = tokio::select! {
+        opened = opening::open(stream, tls) => opened,
+        () = shutdown.cancelled() => return,
+    };
+    let Opened { stream, head, language, origin } = match opened {
+        Ok(opened) => opened,
+        Err(Refused::Ended | Refused::Silent) => return,
+        Err(error) => {
+            warn!(%remote, %error, "closing a connection");
+            return;
+        }
+    };
+    if language == Language::Http2 {
+        warn!(%remote, "closing a connection that speaks HTTP/2");
+        return;
+    }
+    // Behind a load balancer everybody would look the same.
+    let remote = origin.and_then(|it| it.addresses).map_or(remote, |(client, _)| client);
+    let (peer, commands) = Peer::new(remote, local);
+    let peer = Arc::new(peer);
+    let session = service.open(&peer);
+    match stream {
+        Stream::Plain(stream) => {
+            connection::run(stream, head, session, peer, commands, shutdown).await;
+        }
+        Stream::Tls(stream) => {
+            let running = connection::run(stream, head, session, peer, commands, shutdown);
+            Box::pin(running).await;
+        }
+    }
+}
+
+/// Connects to `host`, which is at `address`, and serves what the other side asks with `session`.
 pub async fn connect(
+    host: &str,
     address: SocketAddr,
+    tls: Option<&Connector>,
     session: impl Session,
     shutdown: Shutdown,
 ) -> std::io::Result<Arc<Peer>> {
@@ -97,7 +144,15 @@ pub async fn connect(
     prepare(&stream);
     let (peer, commands) = Peer::new(address, stream.local_addr()?);
     let peer = Arc::new(peer);
-    tokio::spawn(connection::run(stream, session, peer.clone(), commands, shutdown));
+    let of_task = peer.clone();
+    if let Some(tls) = tls {
+        let stream = Box::new(tls.connect(host, stream).await?);
+        tokio::spawn(async move {
+            connection::run(stream, Vec::new(), session, of_task, commands, shutdown).await;
+        });
+    } else {
+        tokio::spawn(connection::run(stream, Vec::new(), session, of_task, commands, shutdown));
+    }
     Ok(peer)
 }
 

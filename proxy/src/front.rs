@@ -1,0 +1,199 @@
+//! The finished parts of a proxy, and the few steps that several requests share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use protocol::grpc::{Code, MessageType, TelemetryCommand};
+use protocol::header::pop::{AckMessage, ChangeInvisibleTime, ChangeInvisibleTimeReply};
+use remoting::clock;
+use tokio::sync::Notify;
+
+use crate::backend::Backend;
+use crate::backend::faults::Faults;
+use crate::backend::route::Route;
+use crate::clients::Clients;
+use crate::config::Config;
+use crate::grpc::status::Failure;
+use crate::handle::Handle;
+use crate::receipts::{Receipts, Settled};
+
+/// One proxy.
+#[derive(Debug)]
+pub struct Front {
+    pub config: Config,
+    pub backend: Backend,
+    pub clients: Clients,
+    pub faults: Faults,
+    pub receipts: Mutex<Receipts>,
+    /// Set off when a renewal has ended.
+    pub renewed: Notify,
+    /// Whose turn it is among equals: queues, brokers, producers.
+    pub turn: AtomicUsize,
+    pub stats: Stats,
+    pub started_ms: i64,
+    /// As brokers know us.
+    pub own_id: String,
+}
+
+/// What a proxy counts.
+#[derive(Debug, Default)]
+pub struct Stats {
+    pub connections: AtomicU64,
+    pub messages_in: AtomicU64,
+    pub messages_out: AtomicU64,
+}
+
+/// How long an acknowledgement waits for a renewal of the same receipt.
+const RENEWAL_WAIT: Duration = Duration::from_secs(3);
+
+/// How soon messages come back whose consumer is gone.
+pub const RETURN_MS: i64 = 1000;
+
+impl Front {
+    /// A proxy before `backend`.
+    pub fn new(config: Config, backend: Backend) -> Arc<Self> {
+        let own_id = format!("ferromq-proxy@{}@{}", config.name, std::process::id());
+        Arc::new(Self {
+            own_id,
+            config,
+            backend,
+            clients: Clients::default(),
+            faults: Faults::default(),
+            receipts: Mutex::default(),
+            renewed: Notify::new(),
+            turn: AtomicUsize::new(0),
+            stats: Stats::default(),
+            started_ms: clock::now_ms(),
+        })
+    }
+
+    /// Where a topic is; a topic that is nowhere is an error of the client.
+    pub async fn route(&self, topic: &str) -> Result<Arc<Route>, Failure> {
+        let route = self.backend.route(topic).await?;
+        route.ok_or_else(|| {
+            Failure::new(Code::TopicNotFound, format!("there is no topic `{topic}`"))
+        })
+    }
+
+    /// What kinds of messages a topic takes, by its attribute `message.type`.
+    pub async fn accepted(&self, topic: &str) -> Vec<MessageType> {
+        let Ok(Some(config)) = self.backend.topic(topic).await else {
+            return vec![MessageType::Unspecified];
+        };
+        let attributes = &config.attributes;
+        let named = attributes.get("message.type").or_else(|| attributes.get("+message.type"));
+        accepted(named.map(String::as_str))
+    }
+
+    /// The newest handle of a message whose receipt may have been renewed; renewed no more from here on.
+    pub async fn settle(&self, client: &str, group: &str, handle: &str) -> String {
+        let deadline = clock::instant() + RENEWAL_WAIT;
+        loop {
+            let renewed = self.renewed.notified();
+            match self.receipts.lock().settle(client, group, handle) {
+                Settled::Unknown => return handle.to_owned(),
+                Settled::Now(newest) => return newest,
+                Settled::Busy if clock::instant() >= deadline => return handle.to_owned(),
+                Settled::Busy => {}
+            }
+            // Woken for any renewal, so not by this one alone; bounded by the deadline.
+            let _ = tokio::time::timeout(Duration::from_millis(50), renewed).await;
+        }
+    }
+
+    /// Acknowledges one message.
+    pub async fn ack(&self, group: &str, topic: &str, handle: &Handle<'_>) -> Result<(), Failure> {
+        let request = AckMessage {
+            consumer_group: group.to_owned(),
+            topic: handle.real_topic(topic, group).into_owned(),
+            queue_id: handle.queue_id,
+            extra_info: handle.extra_info.to_owned(),
+            offset: handle.offset,
+            lite_topic: None,
+        };
+        let answer = self.backend.ask(handle.broker, &request, Vec::new()).await;
+        answer.map(|_| ()).map_err(settling)
+    }
+
+    /// Hides a message for `invisible_ms` from now on, and gives the new handle.
+    pub async fn hide(
+        &self,
+        group: &str,
+        topic: &str,
+        handle: &Handle<'_>,
+        invisible_ms: i64,
+        suspend: bool,
+    ) -> Result<String, Failure> {
+        let request = ChangeInvisibleTime {
+            consumer_group: group.to_owned(),
+            topic: handle.real_topic(topic, group).into_owned(),
+            queue_id: handle.queue_id,
+            extra_info: handle.extra_info.to_owned(),
+            offset: handle.offset,
+            invisible_time: invisible_ms,
+            lite_topic: None,
+            suspend,
+        };
+        let answer = self.backend.ask(handle.broker, &request, Vec::new()).await;
+        let (reply, _) = answer.map_err(settling)?;
+        let ChangeInvisibleTimeReply { pop_time, invisible_time, revive_qid } = reply;
+        Ok(handle.renewed(pop_time, invisible_time, revive_qid))
+    }
+
+    /// Gives messages back that did not reach their consumer.
+    pub async fn give_back(&self, group: &str, topic: &str, handles: &[String]) {
+        for handle in handles {
+            let Ok(handle) = Handle::parse(handle) else { continue };
+            if let Err(failure) = self.hide(group, topic, &handle, RETURN_MS, false).await {
+                tracing::debug!(group, topic, %failure, "a message comes back only after its time");
+            }
+        }
+    }
+
+    /// Tells a client something on its stream.
+    pub fn tell(&self, client_id: &str, command: TelemetryCommand) -> bool {
+        self.clients.tell(client_id, command)
+    }
+}
+
+/// What the attribute `message.type` stands for; topics without it are for plain messages.
+pub fn accepted(attribute: Option<&str>) -> Vec<MessageType> {
+    match attribute {
+        None | Some("NORMAL") => vec![MessageType::Normal],
+        Some("FIFO") => vec![MessageType::Fifo],
+        Some("DELAY") => vec![MessageType::Delay],
+        Some("TRANSACTION") => vec![MessageType::Transaction],
+        Some("LITE") => vec![MessageType::Lite],
+        Some("PRIORITY") => vec![MessageType::Priority],
+        Some("MIXED") => vec![
+            MessageType::Normal,
+            MessageType::Fifo,
+            MessageType::Delay,
+            MessageType::Transaction,
+        ],
+        Some(_) => vec![MessageType::Unspecified],
+    }
+}
+
+/// What a broker's refusal to settle means: a message it does not hold under this handle.
+fn settling(failed: remoting::pool::Failed) -> Failure {
+    use protocol::reply::ReplyCode;
+    use remoting::pool::Failed;
+    match &failed {
+        Failed::Refused { code, remark }
+            if [
+                ReplyCode::NoMessage,
+                ReplyCode::MessageIllegal,
+                ReplyCode::InvalidParameter,
+                ReplyCode::BrokerNotExist,
+            ]
+            .iter()
+            .any(|known| known.to_wire() == *code) =>
+        {
+            Failure::new(Code::InvalidReceiptHandle, remark.clone())
+        }
+        _ => failed.into(),
+    }
+}

@@ -1,0 +1,352 @@
+//! Takes messages for a while; waits when there are none, but never longer than the client does.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use protocol::grpc::receive_message_response::Content;
+use protocol::grpc::settings::PubSub;
+use protocol::grpc::{Code, Message, ReceiveMessageRequest, ReceiveMessageResponse, Settings};
+use protocol::header::pop::PopMessage;
+use remoting::clock;
+use tokio_stream::Stream;
+
+use super::context::Context;
+use super::status::{Failure, ok, status};
+use super::{check, settings, time};
+use crate::backend::{Failed, Pop};
+use crate::front::Front;
+use crate::popped::{self, Taken};
+
+/// How long after the end of its poll a broker may still answer.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What a request comes to: everything a pop has to know.
+struct Wanted {
+    group: String,
+    topic: protocol::grpc::Resource,
+    broker: String,
+    queue_id: i32,
+    batch: i32,
+    filter: (&'static str, String),
+    in_order: bool,
+    attempts_max: i32,
+    invisible_ms: i64,
+    renew: bool,
+    attempt_id: Option<String>,
+}
+
+pub(super) async fn receive_message(
+    front: &Arc<Front>,
+    context: &Context,
+    request: ReceiveMessageRequest,
+) -> Answers {
+    let started = clock::instant();
+    let polling = polling(front, context, &request);
+    let wanted = match wanted(front, context, request).await {
+        Ok(wanted) => wanted,
+        Err(failure) => return failed(failure),
+    };
+    // Looking things up took its part of the time.
+    let polling = polling.saturating_sub(started.elapsed());
+    let taking = Taking::new(front.clone(), context.client_id.clone(), Arc::new(wanted), polling);
+    let limit = context.timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
+    let limit = limit.unwrap_or(polling + GRACE);
+    // Half of the reserve is for the broker's lateness, half for the way to the client.
+    let limit = limit.saturating_sub(front.config.polling_reserve / 2);
+    match tokio::time::timeout(limit, taking).await {
+        Ok(Ok(taken)) => found(front, taken),
+        Ok(Err(failure)) => failed(failure),
+        Err(_) => failed(nothing()),
+    }
+}
+
+fn nothing() -> Failure {
+    Failure::new(Code::MessageNotFound, "no message is there")
+}
+
+/// How long to wait for messages: as the client asks, within its deadline and our limit.
+fn polling(front: &Front, context: &Context, request: &ReceiveMessageRequest) -> Duration {
+    let max = front.config.polling_max;
+    let asked = request
+        .long_polling_timeout
+        .as_ref()
+        .map(|duration| Duration::from_millis(time::duration_ms(duration).max(0).cast_unsigned()));
+    let wanted = asked.unwrap_or(max).min(max);
+    match context.timeout {
+        Some(timeout) => wanted.min(timeout.saturating_sub(front.config.polling_reserve)),
+        None => wanted,
+    }
+}
+
+/// Checks the request; what it leaves open comes from the group and the client's settings, if there are any.
+async fn wanted(
+    front: &Front,
+    context: &Context,
+    request: ReceiveMessageRequest,
+) -> Result<Wanted, Failure> {
+    let queue = request.message_queue.as_ref();
+    let topic = check::topic(queue.and_then(|queue| queue.topic.as_ref()))?;
+    let group = check::group(request.group.as_ref())?;
+    check::batch_size(request.batch_size)?;
+    let (kind, expression) = check::filter(request.filter_expression.as_ref())?;
+    let renew = request.auto_renew && front.config.auto_renew;
+    let invisible_ms = if renew {
+        front.config.invisible_default_ms
+    } else {
+        let asked = request.invisible_duration.as_ref().map_or(0, time::duration_ms);
+        check::invisible_on_receive(&front.config, asked)?;
+        asked
+    };
+    let rules = front.backend.group(group).await?;
+    let in_order = rules.consume_message_orderly;
+    let route = front.route(topic).await?;
+    let named = queue.and_then(|queue| queue.broker.as_ref()).map(|broker| broker.name.as_str());
+    let named = named.filter(|name| !name.is_empty());
+    let holder = match named.and_then(|name| route.holder(name)) {
+        Some(holder) => Some(holder),
+        None => {
+            let readable: Vec<_> = route.brokers.iter().filter(|holder| holder.readable).collect();
+            let turn = front.turn.fetch_add(1, Ordering::Relaxed);
+            (!readable.is_empty()).then(|| readable[turn % readable.len()])
+        }
+    };
+    let holder = holder.filter(|holder| holder.readable).ok_or_else(|| {
+        Failure::new(Code::Forbidden, format!("no queue of the topic `{topic}` may be read"))
+    })?;
+    // A consumer in order that pushes reads each of its queues; everybody else takes from all of a broker.
+    let id = queue.map_or(-1, |queue| queue.id);
+    let pushes = front.clients.settings(&context.client_id).as_deref().is_some_and(is_fifo_push);
+    let one_queue =
+        in_order && (pushes || request.auto_renew) && (0..holder.read_queues).contains(&id);
+    Ok(Wanted {
+        group: group.to_owned(),
+        broker: holder.broker.clone(),
+        queue_id: if one_queue { id } else { -1 },
+        batch: request.batch_size,
+        filter: (kind, expression.to_owned()),
+        in_order,
+        attempts_max: settings::attempts(&rules),
+        invisible_ms,
+        renew,
+        topic: queue.and_then(|queue| queue.topic.clone()).unwrap_or_default(),
+        attempt_id: request.attempt_id,
+    })
+}
+
+fn is_fifo_push(settings: &Settings) -> bool {
+    match &settings.pub_sub {
+        Some(PubSub::Subscription(subscription)) => subscription.fifo(),
+        _ => false,
+    }
+}
+
+/// A pop under way. Dropped before its end, because the client has left or its time is over, it goes on by
+/// itself and gives back what still comes.
+struct Taking {
+    front: Arc<Front>,
+    wanted: Arc<Wanted>,
+    pop: Option<Pin<Box<dyn Future<Output = Result<Vec<Taken>, Failure>> + Send>>>,
+}
+
+impl Taking {
+    fn new(front: Arc<Front>, client: String, wanted: Arc<Wanted>, polling: Duration) -> Self {
+        let pop = take(front.clone(), client, wanted.clone(), polling);
+        Self { front, wanted, pop: Some(Box::pin(pop)) }
+    }
+}
+
+impl Future for Taking {
+    type Output = Result<Given, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
+        let Some(pop) = &mut self.pop else { return Poll::Ready(Err(nothing())) };
+        let outcome = std::task::ready!(pop.as_mut().poll(cx));
+        self.pop = None;
+        Poll::Ready(outcome.map(|taken| Given { taken, wanted: self.wanted.clone() }))
+    }
+}
+
+impl Drop for Taking {
+    fn drop(&mut self) {
+        let Some(pop) = self.pop.take() else { return };
+        let (front, wanted) = (self.front.clone(), self.wanted.clone());
+        tokio::spawn(async move {
+            if let Ok(taken) = pop.await {
+                let handles: Vec<String> = taken.into_iter().map(|taken| taken.handle).collect();
+                front.give_back(&wanted.group, &wanted.topic.name, &handles).await;
+            }
+        });
+    }
+}
+
+/// Messages on their way to whoever asked.
+struct Given {
+    taken: Vec<Taken>,
+    wanted: Arc<Wanted>,
+}
+
+/// Pops, and sees to what must not reach the client.
+async fn take(
+    front: Arc<Front>,
+    client: String,
+    wanted: Arc<Wanted>,
+    polling: Duration,
+) -> Result<Vec<Taken>, Failure> {
+    let request = PopMessage {
+        consumer_group: wanted.group.clone(),
+        topic: wanted.topic.name.clone(),
+        queue_id: wanted.queue_id,
+        max_msg_nums: wanted.batch,
+        invisible_time: wanted.invisible_ms,
+        poll_time: i64::try_from(polling.as_millis()).unwrap_or(i64::MAX),
+        born_time: clock::now_ms(),
+        // A group that is new begins with what comes from now on.
+        init_mode: 1,
+        exp_type: Some(wanted.filter.0.to_owned()),
+        exp: Some(wanted.filter.1.clone()),
+        order: Some(wanted.in_order),
+        attempt_id: wanted.attempt_id.clone(),
+    };
+    let popped = match front.backend.pop(&wanted.broker, &request, polling + GRACE).await {
+        Ok(Pop::Found(popped)) => popped,
+        Ok(Pop::Nothing) => return Err(nothing()),
+        Ok(Pop::Full) => {
+            let message = "too many consumers wait for messages already";
+            return Err(Failure::new(Code::TooManyRequests, message));
+        }
+        // The rules or the queues of the topic may be newer than what we know.
+        Err(failed @ Failed::Refused { .. }) => return Err(failed.into()),
+        Err(failed) => return Err(failed.into()),
+    };
+    let mut wrong_tag = Vec::new();
+    let mut dead = Vec::new();
+    let mut taken = popped::messages(&popped, &wanted.broker, &wanted.topic, wanted.in_order);
+    taken.retain(|taken| {
+        let keeps = if !wants(&wanted.filter, &taken.message) {
+            &mut wrong_tag
+        } else if taken.attempt > wanted.attempts_max {
+            &mut dead
+        } else {
+            return true;
+        };
+        keeps.push(taken.clone());
+        false
+    });
+    settle_unwanted(&front, &wanted, wrong_tag, dead);
+    if taken.is_empty() {
+        return Err(nothing());
+    }
+    if wanted.renew {
+        let now_ms = clock::now_ms();
+        let mut receipts = front.receipts.lock();
+        for one in &taken {
+            let (group, topic) = (&wanted.group, &wanted.topic.name);
+            receipts.take(&client, group, topic, &one.handle, one.visible_at_ms, now_ms);
+        }
+    }
+    front.stats.messages_out.fetch_add(taken.len() as u64, Ordering::Relaxed);
+    Ok(taken)
+}
+
+/// Brokers filter by the hash of a tag; here its letters count.
+fn wants((kind, expression): &(&str, String), message: &Message) -> bool {
+    if *kind != "TAG" || expression == "*" {
+        return true;
+    }
+    let tag = message.system_properties.as_ref().and_then(|system| system.tag.as_deref());
+    tag.is_some_and(|tag| expression.split("||").any(|wanted| wanted.trim() == tag))
+}
+
+/// Acknowledges what nobody asked for, and puts away what was delivered too often; without letting the
+/// client wait for it.
+fn settle_unwanted(front: &Arc<Front>, wanted: &Arc<Wanted>, other: Vec<Taken>, dead: Vec<Taken>) {
+    if other.is_empty() && dead.is_empty() {
+        return;
+    }
+    let (front, wanted) = (front.clone(), wanted.clone());
+    tokio::spawn(async move {
+        let (group, topic) = (&wanted.group, &wanted.topic.name);
+        for taken in other {
+            let Ok(handle) = crate::handle::Handle::parse(&taken.handle) else { continue };
+            if let Err(failure) = front.ack(group, topic, &handle).await {
+                tracing::debug!(group, topic, %failure, "a message of another tag will come again");
+            }
+        }
+        for taken in dead {
+            let Ok(handle) = crate::handle::Handle::parse(&taken.handle) else { continue };
+            let system = taken.message.system_properties.unwrap_or_default();
+            let id = system.message_id;
+            let forwarded =
+                super::forward_to_dead_letters::to_dead_letters(&front, group, topic, &handle, &id);
+            if let Err(failure) = forwarded.await {
+                tracing::warn!(group, topic, id, %failure, "cannot put a dead letter away yet");
+            }
+        }
+    });
+}
+
+/// A status, the messages, and when they were delivered.
+pub(super) struct Answers {
+    rest: VecDeque<ReceiveMessageResponse>,
+    /// Messages not yet handed over: their handles in order, and to whom they belong.
+    held: VecDeque<String>,
+    owner: Option<(Arc<Front>, Arc<Wanted>)>,
+}
+
+fn content(content: Content) -> ReceiveMessageResponse {
+    ReceiveMessageResponse { content: Some(content) }
+}
+
+pub(super) fn failed(failure: Failure) -> Answers {
+    let delivered = time::timestamp(clock::now_ms());
+    let rest = [
+        content(Content::Status(status(failure.code, failure.message))),
+        content(Content::DeliveryTimestamp(delivered)),
+    ];
+    Answers { rest: rest.into(), held: VecDeque::new(), owner: None }
+}
+
+fn found(front: &Arc<Front>, given: Given) -> Answers {
+    let mut rest = VecDeque::with_capacity(given.taken.len() + 2);
+    let mut held = VecDeque::with_capacity(given.taken.len());
+    rest.push_back(content(Content::Status(ok())));
+    for taken in given.taken {
+        rest.push_back(content(Content::Message(taken.message)));
+        held.push_back(taken.handle);
+    }
+    rest.push_back(content(Content::DeliveryTimestamp(time::timestamp(clock::now_ms()))));
+    Answers { rest, held, owner: Some((front.clone(), given.wanted)) }
+}
+
+impl Stream for Answers {
+    type Item = Result<ReceiveMessageResponse, tonic::Status>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Self::Item>> {
+        let next = self.rest.pop_front();
+        if matches!(&next, Some(ReceiveMessageResponse { content: Some(Content::Message(_)) })) {
+            self.held.pop_front();
+        }
+        Poll::Ready(next.map(Ok))
+    }
+}
+
+/// The client has gone before it could read everything.
+impl Drop for Answers {
+    fn drop(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let Some((front, wanted)) = self.owner.take() else { return };
+        let handles: Vec<String> = self.held.drain(..).collect();
+        tokio::spawn(async move {
+            front.give_back(&wanted.group, &wanted.topic.name, &handles).await;
+        });
+    }
+}

@@ -1,0 +1,131 @@
+//! The stream that lives as long as its client: settings one way and back, commands to the client.
+
+use std::sync::Arc;
+
+use protocol::grpc::settings::PubSub;
+use protocol::grpc::telemetry_command::Command;
+use protocol::grpc::{Code, Settings, TelemetryCommand};
+use remoting::clock;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+use tracing::debug;
+
+use super::check;
+use super::context::Context;
+use super::settings::merged;
+use super::status::{Failure, ok};
+use crate::clients::{CLIENTS_MAX, COMMANDS_MAX, Told};
+use crate::front::Front;
+
+pub(super) fn telemetry(
+    front: Arc<Front>,
+    context: Context,
+    commands: Streaming<TelemetryCommand>,
+) -> Result<ReceiverStream<Result<TelemetryCommand, Status>>, Status> {
+    let (out, stream) = mpsc::channel(COMMANDS_MAX);
+    tokio::spawn(serve(front, context, commands, out));
+    Ok(ReceiverStream::new(stream))
+}
+
+/// Reads what the client says until it ends its stream.
+async fn serve(
+    front: Arc<Front>,
+    context: Context,
+    mut commands: Streaming<TelemetryCommand>,
+    out: mpsc::Sender<Result<TelemetryCommand, Status>>,
+) {
+    let Some(stream) = front.clients.attach(&context, out.clone(), clock::instant()) else {
+        let _ = out.send(Err(Status::resource_exhausted(too_many_clients().message))).await;
+        return;
+    };
+    loop {
+        let command = tokio::select! {
+            command = commands.message() => command,
+            () = out.closed() => break,
+        };
+        let Ok(Some(command)) = command else { break };
+        match command.command {
+            Some(Command::Settings(settings)) => {
+                let answer = described(&front, &context, settings).await;
+                if out.send(answer).await.is_err() {
+                    break;
+                }
+            }
+            Some(Command::ThreadStackTrace(trace)) => {
+                let told = Told { status: command.status, text: trace.thread_stack_trace };
+                front.clients.answered(&trace.nonce, told);
+            }
+            Some(Command::VerifyMessageResult(result)) => {
+                let told = Told { status: command.status, text: None };
+                front.clients.answered(&result.nonce, told);
+            }
+            _ => debug!(client = context.client_id, "a command that only servers send"),
+        }
+    }
+    // Its stream is gone and not replaced by another: what it holds goes to others soon.
+    if front.clients.detach(&context.client_id, stream, clock::instant()) {
+        return_receipts(&front, &context.client_id).await;
+    }
+}
+
+/// Keeps what a client says of itself and answers what it shall do.
+async fn described(
+    front: &Front,
+    context: &Context,
+    settings: Settings,
+) -> Result<TelemetryCommand, Status> {
+    let refused = |failure: Failure| {
+        let text = failure.to_string();
+        if i32::from(failure.code) < Code::InternalError.into() {
+            Status::invalid_argument(text)
+        } else {
+            Status::internal(text)
+        }
+    };
+    checked(&settings).map_err(refused)?;
+    let group = match &settings.pub_sub {
+        Some(PubSub::Subscription(subscription)) => match &subscription.group {
+            // Brokers that cannot be asked right now must not keep a client from starting.
+            Some(group) => front.backend.group(&group.name).await.ok(),
+            None => None,
+        },
+        _ => None,
+    };
+    let merged = merged(&front.config, settings, group.as_deref());
+    if !front.clients.describe(context, Arc::new(merged.clone()), clock::instant()) {
+        return Err(refused(too_many_clients()));
+    }
+    Ok(TelemetryCommand { status: Some(ok()), command: Some(Command::Settings(merged)) })
+}
+
+fn checked(settings: &Settings) -> Result<(), Failure> {
+    check::client_properties(&settings.client_properties)?;
+    match &settings.pub_sub {
+        Some(PubSub::Publishing(publishing)) => {
+            publishing.topics.iter().try_for_each(|topic| check::topic(Some(topic)).map(|_| ()))
+        }
+        Some(PubSub::Subscription(subscription)) => {
+            check::group(subscription.group.as_ref())?;
+            let entries = subscription.subscriptions.iter();
+            entries.map(|entry| check::topic(entry.topic.as_ref())).try_for_each(|t| t.map(|_| ()))
+        }
+        None => {
+            let message = "the settings are neither a producer's nor a consumer's";
+            Err(Failure::new(Code::UnrecognizedClientType, message))
+        }
+    }
+}
+
+/// Makes what a client held visible to others soon.
+pub(super) async fn return_receipts(front: &Arc<Front>, client_id: &str) {
+    let left = front.receipts.lock().leave(client_id);
+    for left in left {
+        front.give_back(&left.group, &left.topic, &[left.handle]).await;
+    }
+}
+
+pub(super) fn too_many_clients() -> Failure {
+    let message = format!("there are {CLIENTS_MAX} clients already, the limit of a proxy");
+    Failure::new(Code::TooManyRequests, message)
+}

@@ -1,0 +1,158 @@
+//! The start and the end of a proxy.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use protocol::grpc::TelemetryCommand;
+use protocol::grpc::telemetry_command::Command;
+use protocol::reply::Refusal;
+use protocol::request::RequestCode;
+use remoting::clock;
+use remoting::outbox::ReplyTo;
+use remoting::process::{DropGuard, Shutdown};
+use remoting::tls::{self, Acceptor};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::debug;
+
+use crate::backend::Backend;
+use crate::backend::cluster::Cluster;
+use crate::checks::{self, QUESTIONS_MAX, Question};
+use crate::config::Config;
+use crate::front::Front;
+use crate::grpc::query_route::endpoints_of;
+use crate::handle::Handle;
+use crate::listener::Listener;
+
+/// How often receipts and silent clients are looked at.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// A proxy that serves.
+#[derive(Debug)]
+pub struct Running {
+    pub front: Arc<Front>,
+    pub addresses: Vec<SocketAddr>,
+    serving: JoinSet<()>,
+    /// Ends our own connections, after everything that may use them.
+    calls: Option<DropGuard>,
+}
+
+/// Listens before a cluster; when this returns, the proxy serves.
+pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running> {
+    let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
+    // Calls outlive the listeners: what is in flight still needs brokers.
+    let calls = Shutdown::new();
+    let cluster = Cluster::new(config.nameservers.clone(), calls.clone(), move |request, out| {
+        if request.code == RequestCode::CheckTransactionState.to_wire() {
+            if let Some(question) = Question::read(&request) {
+                // A broker asks again what is not answered.
+                let _ = ask.try_send(question);
+            }
+            return;
+        }
+        out.now.refuse(ReplyTo::new(&request), &Refusal::unsupported(request.code));
+    });
+    let front = Front::new(config, Backend::Cluster(cluster));
+    let mut running = serve(front.clone(), shutdown.clone())?;
+    running.serving.spawn(checks::pass_on(front.clone(), questions, shutdown.clone()));
+    running.serving.spawn(checks::report(front, shutdown));
+    running.calls = Some(calls.drop_guard());
+    Ok(running)
+}
+
+fn serve(front: Arc<Front>, shutdown: Shutdown) -> anyhow::Result<Running> {
+    let mut serving = JoinSet::new();
+    let acceptor = Acceptor::new(encryption(&front.config), &[b"h2"])?;
+    let period = front.config.certificate_watch;
+    serving.spawn(acceptor.clone().watch(period, shutdown.clone()));
+    let mut addresses = Vec::new();
+    for listener in &front.config.listeners {
+        let advertise = listener.advertise.as_deref().map(advertised).transpose()?;
+        let listener = Listener::bind(listener.bind, advertise)?;
+        addresses.push(listener.address);
+        serving.spawn(listener.serve(front.clone(), acceptor.clone(), shutdown.clone()));
+    }
+    serving.spawn(renew(front.clone(), shutdown.clone()));
+    serving.spawn(drain(front.clone(), shutdown));
+    Ok(Running { front, addresses, serving, calls: None })
+}
+
+/// Encrypted and plain connections; with a certificate of our own if none is given.
+fn encryption(config: &Config) -> tls::Settings {
+    let mut settings = tls::Settings::default();
+    if let Some((certificate, key)) = &config.certificate {
+        settings.test_mode = false;
+        settings.server.cert_path = Some(certificate.clone());
+        settings.server.key_path = Some(key.clone());
+    }
+    settings
+}
+
+/// `host:port` as clients are told it.
+fn advertised(text: &str) -> anyhow::Result<protocol::grpc::Endpoints> {
+    let (host, port) = text
+        .rsplit_once(':')
+        .and_then(|(host, port)| Some((host, port.parse().ok()?)))
+        .with_context(|| format!("`{text}` is not host:port"))?;
+    Ok(endpoints_of(host.trim_matches(['[', ']']), port))
+}
+
+impl Running {
+    /// Waits for the shutdown and for what is in flight.
+    pub async fn finished(mut self) {
+        while self.serving.join_next().await.is_some() {}
+        drop(self.calls);
+    }
+}
+
+/// Asks clients to go elsewhere when the process is told to end.
+async fn drain(front: Arc<Front>, shutdown: Shutdown) {
+    shutdown.cancelled().await;
+    let reconnect = protocol::grpc::ReconnectEndpointsCommand { nonce: String::new() };
+    let command = Command::ReconnectEndpointsCommand(reconnect);
+    front.clients.close(&TelemetryCommand { status: None, command: Some(command) });
+}
+
+/// Renews receipts, and forgets clients that are silent.
+async fn renew(front: Arc<Front>, shutdown: Shutdown) {
+    let mut period = tokio::time::interval(PERIOD);
+    loop {
+        tokio::select! {
+            _ = period.tick() => {}
+            () = shutdown.cancelled() => return,
+        }
+        for client in front.clients.expire(clock::instant()) {
+            for left in front.receipts.lock().leave(&client) {
+                debug!(client, group = left.group, topic = left.topic, "a silent client's message");
+            }
+        }
+        let due = front.receipts.lock().due(clock::now_ms());
+        for renewal in due {
+            let outcome = match Handle::parse(&renewal.newest) {
+                Ok(handle) => {
+                    let (group, topic) = (&renewal.group, &renewal.topic);
+                    front.hide(group, topic, &handle, renewal.invisible_ms, false).await
+                }
+                Err(error) => Err(crate::grpc::status::Failure::new(
+                    protocol::grpc::Code::InvalidReceiptHandle,
+                    error.to_string(),
+                )),
+            };
+            let mut receipts = front.receipts.lock();
+            match outcome {
+                Ok(newest) => {
+                    let visible = Handle::parse(&newest).map_or(0, |handle| handle.visible_at_ms());
+                    receipts.renewed(&renewal, newest, visible);
+                }
+                Err(failure) => {
+                    let finally = failure.code == protocol::grpc::Code::InvalidReceiptHandle;
+                    receipts.failed(&renewal, finally);
+                }
+            }
+            drop(receipts);
+            front.renewed.notify_waiters();
+        }
+    }
+}
