@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::figures::{self, Errors, Figures};
+use super::figures::{Errors, Figures};
 use super::process::{self, Use};
 use super::wire::Wire;
 use super::{poll, target};
