@@ -19,6 +19,7 @@ use store::{Appended, Batch, QueueRef, Store};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
+use crate::assignment::Modes;
 use crate::clients::{Changed, Clients};
 use crate::config::Config;
 use crate::config_files::{self, Found};
@@ -43,6 +44,8 @@ pub struct Broker {
     pub topics: Topics,
     pub groups: Groups,
     pub offsets: Offsets,
+    /// Which groups pop which topics.
+    pub modes: Modes,
     /// How far each delay level has been delivered.
     pub delayed: Mutex<BTreeMap<i32, i64>>,
     pub transactions: Transactions,
@@ -85,6 +88,7 @@ impl Broker {
             topics: Topics::default(),
             groups: Groups::default(),
             offsets: Offsets::default(),
+            modes: Modes::default(),
             delayed: Mutex::default(),
             transactions: Transactions::default(),
             clients: Clients::default(),
@@ -104,9 +108,10 @@ impl Broker {
             unique_ids: Mutex::new(UniqueIds::new(store_host.ip(), std::process::id(), 0)),
             config: ArcSwap::from_pointee(config),
         };
+        let foreign_offsets = found.offsets.foreign;
         broker.restore(found)?;
         transaction::check::load(&broker).map_err(std::io::Error::from)?;
-        pop::load(&broker, clock::now_ms())?;
+        pop::load(&broker, foreign_offsets, clock::now_ms())?;
         Ok(Arc::new(broker))
     }
 
@@ -123,8 +128,8 @@ impl Broker {
                 self.apply(&event, time);
             }
         })?;
-        let Found { topics: t, groups: g, offsets: o, delays: d } = &found;
-        if t.foreign || g.foreign || o.foreign || d.foreign {
+        let Found { topics: t, groups: g, offsets: o, delays: d, modes: m } = &found;
+        if t.foreign || g.foreign || o.foreign || d.foreign || m.foreign {
             warn!("another broker has changed the files of the state; they win over the log");
             self.forget_for(&found, now_ms);
             self.take_files(&found, true, now_ms);
@@ -167,7 +172,7 @@ impl Broker {
 
     /// Takes over what the files say, all of them or those that somebody else wrote.
     fn take_files(&self, found: &Found, only_foreign: bool, now_ms: i64) {
-        let Found { topics, groups, offsets, delays } = found;
+        let Found { topics, groups, offsets, delays, modes } = found;
         let wanted = |foreign: bool| foreign || !only_foreign;
         if wanted(topics.foreign) {
             for config in topics.value.topic_config_table.values() {
@@ -192,6 +197,10 @@ impl Broker {
         }
         if wanted(delays.foreign) {
             self.delayed.lock().extend(&delays.value.offset_table);
+        }
+        if wanted(modes.foreign) {
+            let modes = modes.value.message_request_mode_map.values().flat_map(BTreeMap::values);
+            modes.for_each(|mode| self.modes.set(mode.clone()));
         }
     }
 
@@ -226,6 +235,9 @@ impl Broker {
         }
         if found.delays.foreign {
             self.delayed.lock().clear();
+        }
+        if found.modes.foreign {
+            self.modes.clear();
         }
     }
 
@@ -265,12 +277,16 @@ impl Broker {
             Event::TopicDeleted(topic) => {
                 self.topics.remove(topic, now_ms);
                 self.pops.forget(None, Some(topic), now_ms);
+                self.modes.forget_topic(topic);
                 self.offsets.apply(event);
                 self.stats.forget_topic(topic);
                 self.topic_changes.send_replace(());
             }
             Event::Group(config) => self.groups.insert(config.clone(), now_ms),
-            Event::GroupDeleted(group) => self.groups.remove(group, now_ms),
+            Event::GroupDeleted(group) => {
+                self.groups.remove(group, now_ms);
+                self.modes.forget_group(group);
+            }
             Event::Forbidden { group, topic, bits } => {
                 self.groups.set_forbidden(group, topic, *bits, now_ms);
             }
@@ -282,6 +298,7 @@ impl Broker {
                 self.offsets.apply(event);
                 self.pops.forget(Some(group), topic.as_deref(), now_ms);
             }
+            Event::RequestMode(mode) => self.modes.set(mode.clone()),
             Event::Delayed { level, offset } => {
                 self.delayed.lock().insert(*level, *offset);
             }
@@ -325,6 +342,9 @@ impl Broker {
         });
         let delayed = self.delayed.lock().clone().into_iter();
         let delayed = delayed.map(|(level, offset)| Event::Delayed { level, offset });
+        let modes = self.modes.file().message_request_mode_map.into_values();
+        let modes = modes.flat_map(BTreeMap::into_values).map(Event::RequestMode);
+        let topics = topics.chain(modes);
         topics.chain(groups).chain(forbidden).chain(offsets).chain(delayed).collect()
     }
 

@@ -107,6 +107,11 @@ pub struct Config {
     pub region: String,
     pub trace_on: bool,
     pub long_polling: bool,
+    /// Queues are shared out when clients ask for it.
+    pub server_load_balancer: bool,
+    /// Groups pop where nothing else was said, and share so many queues with others then.
+    pub pop_by_default: bool,
+    pub pop_share_queues: i32,
     pub short_polling: Duration,
     pub register_period: Duration,
     pub register_timeout: Duration,
@@ -272,6 +277,14 @@ impl Config {
             region: read.text("regionId"),
             trace_on: read.flag("traceOn")?,
             long_polling: read.flag("longPollingEnable")?,
+            server_load_balancer: read.flag("serverLoadBalancerEnable")?,
+            pop_by_default: match values["defaultMessageRequestMode"].as_str() {
+                "PULL" => false,
+                "POP" => true,
+                _ => return Err(read.bad("defaultMessageRequestMode", "PULL or POP")),
+            },
+            pop_share_queues: read.number("defaultPopShareQueueNum", -1, i64::from(i32::MAX))?
+                as i32,
             short_polling: read.millis("shortPollingTimeMills")?,
             register_period: read
                 .millis("registerNameServerPeriod")?

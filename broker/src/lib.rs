@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod answer;
+pub mod assignment;
 pub mod broker;
 pub mod clients;
 pub mod config;

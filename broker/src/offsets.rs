@@ -153,6 +153,10 @@ impl Offsets {
         if !table.unwritten.is_empty() {
             table.unwritten.remove(&(group.to_owned(), topic.to_owned(), queue_id));
         }
+        // Who pops has gone back already.
+        if !table.reset.is_empty() {
+            table.reset.remove(&(group.to_owned(), topic.to_owned(), queue_id));
+        }
     }
 
     /// Commits that have to be written to the log now.

@@ -318,6 +318,33 @@ impl Pops {
         }
     }
 
+    /// Members of the group have pulled, and committed this.
+    pub fn pulled(&self, group: &str, topic: &str, queue_id: i32, to: i64, now_ms: i64) {
+        if self.ledgers.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let Some(consumption) = self.find(group, topic) else { return };
+        let idle = consumption.waiting() == 0;
+        let event = |ledger: &Ledger| match to.cmp(&ledger.committed()) {
+            std::cmp::Ordering::Greater => Some(Event::Advanced { to }),
+            // While others pop, a member that is behind does not put them back.
+            std::cmp::Ordering::Less if idle && ledger.in_flight() == 0 => {
+                Some(Event::Moved { to, at_ms: now_ms })
+            }
+            _ => None,
+        };
+        if let Err(error) = self.moved(group, topic, queue_id, event, now_ms) {
+            warn!(group, topic, queue_id, to, %error, "what was pulled may be popped, too");
+        }
+    }
+
+    /// The next offset that will be handed out, if a group pops.
+    pub fn next(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+        let place = self.find(group, topic)?.place((Kind::Topic, queue_id))?;
+        let next = place.ledger.lock().next();
+        Some(next)
+    }
+
     /// Wakes everyone, for the end of the process.
     pub fn wake_all(&self) {
         for consumption in self.all() {
@@ -461,7 +488,7 @@ impl Fold {
 }
 
 /// Reads the ledgers back, once topics, groups and offsets are there.
-pub fn load(broker: &Broker, now_ms: i64) -> Result<(), JournalError> {
+pub fn load(broker: &Broker, foreign_offsets: bool, now_ms: i64) -> Result<(), JournalError> {
     let mut fold = Fold::default();
     broker.pops.journal.load(&broker.store, now_ms, |part| fold.part(part))?;
     if fold.damaged > 0 {
@@ -478,6 +505,7 @@ pub fn load(broker: &Broker, now_ms: i64) -> Result<(), JournalError> {
             broker.topics.get(of).and_then(|topic| topic.queue(&broker.store, queue_id).ok());
         let Some(queue) = queue.filter(|_| broker.topics.get(&topic).is_some()) else { continue };
         let end = broker.store.max_offset(queue);
+        let mut changed = false;
         if ledger.next() > end {
             // Never beyond what is there: the next messages of this queue are others.
             warn!(
@@ -489,13 +517,26 @@ pub fn load(broker: &Broker, now_ms: i64) -> Result<(), JournalError> {
                 "a group was ahead of its queue"
             );
             ledger = Ledger::new(ledger.committed().min(end), ledger.floor_ms());
+            changed = true;
         }
         if kind == Kind::Topic {
-            broker.offsets.popped(&group, &topic, queue_id, ledger.committed());
+            let known = broker.offsets.committed(&group, &topic, queue_id);
+            match known.filter(|known| foreign_offsets && *known != ledger.committed()) {
+                // A stock broker ran here in between: it knows better.
+                Some(known) => {
+                    ledger = Ledger::new(known, now_ms + 1);
+                    changed = true;
+                }
+                None => broker.offsets.popped(&group, &topic, queue_id, ledger.committed()),
+            }
         }
         let consumption = pops.insert(&group, &topic, nonce);
         let id = u32::try_from(id).unwrap_or(u32::MAX);
         let place = Place { id, kind, queue_id, queue, ledger: Mutex::new(ledger) };
+        if changed {
+            pops.declare(&consumption, &place, &place.ledger.lock(), now_ms)
+                .map_err(|refusal| std::io::Error::other(refusal.to_string()))?;
+        }
         consumption.places.write().insert((kind, queue_id), Arc::new(place));
         count += 1;
     }

@@ -9,6 +9,7 @@ use protocol::body::MessageModel;
 use protocol::frame::Head;
 use protocol::header::pull::{PullMessage, PullMessageReply};
 use protocol::reply::{Refusal, ReplyCode};
+use remoting::clock;
 use remoting::outbox::{Chunk, Outbox, ReplyTo};
 use store::{Access, Limits, QueueRef, Read, Status};
 use tokio::sync::Semaphore;
@@ -185,6 +186,8 @@ impl Pull {
         offsets.set_pulled(consumer_group, topic, *queue_id, self.request.queue_offset);
         if self.request.sys_flag & flag::COMMIT != 0 && *commit_offset >= 0 {
             offsets.commit_with_pull(consumer_group, topic, *queue_id, *commit_offset);
+            let pops = &self.broker.pops;
+            pops.pulled(consumer_group, topic, *queue_id, *commit_offset, clock::now_ms());
         }
     }
 

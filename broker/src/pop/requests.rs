@@ -5,8 +5,10 @@ use protocol::fields::Header;
 use protocol::frame::{Command, Head};
 use protocol::header::Empty;
 use protocol::header::pop::{
-    AckMessage, ChangeInvisibleTime, PollingInfo, PollingInfoReply, PopMessage,
+    AckMessage, ChangeInvisibleTime, Notification, PollingInfo, PollingInfoReply, PopMessage,
+    PopMessageReply,
 };
+use protocol::header::pull::PeekMessage;
 use protocol::reply::{Refusal, ReplyCode};
 use remoting::outbox::{Chunk, Outbox, ReplyTo};
 
@@ -15,7 +17,7 @@ use super::ledger::Runs;
 use super::settle::{self, Ack};
 use super::take::{Look, Pop, PopReply};
 use super::{Kind, ledger};
-use crate::answer::{Context, Outcome};
+use crate::answer::{self, Context, Outcome};
 use crate::broker::Broker;
 
 /// Code 200050.
@@ -29,13 +31,13 @@ pub fn pop(context: &Context<'_>, out: &mut Outbox) {
     match pop.look() {
         Ok(Look::Found(reply)) => {
             pop.pass_on(&reply);
-            answer(&mut out.now, to, &reply);
+            give(&mut out.now, to, &reply);
         }
-        Ok(Look::Nothing { reply, .. }) if !pop.waits() => answer(&mut out.now, to, &reply),
+        Ok(Look::Nothing { reply, .. }) if !pop.waits() => give(&mut out.now, to, &reply),
         Ok(_) => out.later(async move {
             let mut chunk = Chunk::default();
             match pop.serve().await {
-                Ok(reply) => answer(&mut chunk, to, &reply),
+                Ok(reply) => give(&mut chunk, to, &reply),
                 Err(refusal) => chunk.refuse(to, &refusal),
             }
             chunk
@@ -44,14 +46,23 @@ pub fn pop(context: &Context<'_>, out: &mut Outbox) {
     }
 }
 
-fn answer(chunk: &mut Chunk, to: ReplyTo, reply: &PopReply) {
+fn give(chunk: &mut Chunk, to: ReplyTo, reply: &PopReply) {
+    put(chunk, to, reply.code, &reply.header, &reply.slices);
+}
+
+fn put(
+    chunk: &mut Chunk,
+    to: ReplyTo,
+    code: ReplyCode,
+    header: &PopMessageReply,
+    body: &[bytes::Bytes],
+) {
     if to.oneway {
         return;
     }
-    let mut head = Head::reply(reply.code, to.opaque, to.encoding);
-    head.remark =
-        Some(if reply.code == ReplyCode::Success { "FOUND" } else { "NO_MESSAGE_IN_QUEUE" });
-    chunk.frame(&head, |sink| Header::write(&reply.header, sink), &reply.slices);
+    let mut head = Head::reply(code, to.opaque, to.encoding);
+    head.remark = Some(if code == ReplyCode::Success { "FOUND" } else { "NO_MESSAGE_IN_QUEUE" });
+    chunk.frame(&head, |sink| Header::write(header, sink), body);
 }
 
 /// Refuses a queue that the topic does not have, and an offset that the queue does not have.
@@ -171,6 +182,80 @@ pub fn change_invisible(context: &Context<'_>) -> Outcome {
     )?;
     settle::keep(context.broker)?;
     Ok(Command::reply(&reply))
+}
+
+/// A pop that asks for nothing that the request does not say.
+fn pop_of(group: String, topic: String, queue_id: i32) -> PopMessage {
+    PopMessage {
+        consumer_group: group,
+        topic,
+        queue_id,
+        max_msg_nums: 1,
+        invisible_time: 0,
+        poll_time: 0,
+        born_time: 0,
+        init_mode: 0,
+        exp_type: None,
+        exp: None,
+        order: None,
+        attempt_id: None,
+    }
+}
+
+/// Code 200054.
+pub fn notification(context: &Context<'_>, out: &mut Outbox) {
+    let pop = context.header().and_then(|request: Notification| {
+        let Notification { consumer_group, topic, queue_id, .. } = request;
+        let pop = PopMessage {
+            poll_time: request.poll_time,
+            born_time: request.born_time,
+            order: request.order,
+            attempt_id: request.attempt_id,
+            ..pop_of(consumer_group, topic, queue_id)
+        };
+        Pop::check(context.broker, &pop)
+    });
+    match pop {
+        Ok(pop) => {
+            answer::later(context, out, async move { Ok(Command::reply(&pop.watch().await?)) })
+        }
+        Err(refusal) => out.now.refuse(context.to, &refusal),
+    }
+}
+
+/// Code 200052: the next messages, which stay where they are. May have to wait for the disk.
+pub fn peek(context: &Context<'_>, out: &mut Outbox) {
+    let to = context.to;
+    let pop = context.header().and_then(|request: PeekMessage| {
+        let PeekMessage { consumer_group, topic, queue_id, max_msg_nums } = request;
+        let pop = PopMessage { max_msg_nums, ..pop_of(consumer_group, topic, queue_id) };
+        Pop::check(context.broker, &pop)
+    });
+    let pop = match pop {
+        Ok(pop) => pop,
+        Err(refusal) => return out.now.refuse(to, &refusal),
+    };
+    let threads = context.threads.clone();
+    out.later(async move {
+        let _permit = threads.acquire().await.expect("it is never closed");
+        let peeked = tokio::task::spawn_blocking(move || pop.peek()).await;
+        let mut chunk = Chunk::default();
+        match peeked.unwrap_or_else(|_| Err(crate::broker::defect())) {
+            Ok(reply) => {
+                let none = reply.slices.is_empty();
+                let code = if none { ReplyCode::PullNotFound } else { ReplyCode::Success };
+                let header = PopMessageReply {
+                    start_offset_info: None,
+                    msg_offset_info: None,
+                    revive_qid: 0,
+                    ..reply.header
+                };
+                put(&mut chunk, to, code, &header, &reply.slices);
+            }
+            Err(refusal) => chunk.refuse(to, &refusal),
+        }
+        chunk
+    });
 }
 
 /// Code 200055.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use protocol::header::pop::{PopMessage, PopMessageReply};
+use protocol::header::pop::{NotificationReply, PopMessage, PopMessageReply};
 use protocol::name;
 use protocol::properties::{self, name as property};
 use protocol::record::{Record, at};
@@ -35,6 +35,9 @@ const WAIT_MS_MAX: i64 = 300_000;
 const ANSWER_EARLIER_MS: i64 = 50;
 /// A request that is later than this is not served: nobody would take the messages.
 const LATE_MS: i64 = 500;
+/// When to look again for what is due and cannot be had, and at the latest.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(3600);
 /// How long the broker keeps a message to itself while it moves it to the dead letters.
 const BURY_MS: i64 = 60_000;
 
@@ -536,6 +539,115 @@ impl Pop {
         }
     }
 
+    /// Whether there is something to take, without taking it.
+    fn has_message(&self) -> Result<(bool, Option<i64>), Refusal> {
+        let now_ms = clock::now_ms();
+        let mut due_ms: Option<i64> = None;
+        let retries = self.broker.topics.get(&name::retry_topic(&self.consumption.group));
+        let retries = retries.filter(|_| !self.order);
+        let own = Some(self.topic.clone());
+        for (kind, topic) in [(Kind::Topic, own), (Kind::Retry, retries)] {
+            let Some(topic) = topic else { continue };
+            let queues = match self.queue_id {
+                queue_id @ 0.. if kind == Kind::Topic => queue_id..queue_id + 1,
+                _ => 0..topic.config.read_queue_nums,
+            };
+            for queue_id in queues {
+                let queue = topic.queue(&self.broker.store, queue_id)?;
+                let end = self.broker.store.max_offset(queue);
+                let Some(place) = self.consumption.place((kind, queue_id)) else {
+                    if self.start(&topic.name, kind, queue_id, queue) < end {
+                        return Ok((true, None));
+                    }
+                    continue;
+                };
+                let ledger = place.ledger.lock();
+                let offer = if self.order {
+                    ledger.offer_in_order(now_ms, 1, self.attempt)
+                } else {
+                    ledger.offer(now_ms, 1)
+                };
+                if !offer.again.is_empty() || offer.fresh > 0 && ledger.next() < end {
+                    return Ok((true, None));
+                }
+                due_ms = [due_ms, ledger.due_ms(now_ms)].into_iter().flatten().min();
+            }
+        }
+        Ok((false, due_ms))
+    }
+
+    /// Whether there is something to take, now or before the time is up.
+    pub async fn watch(self) -> Result<NotificationReply, Refusal> {
+        let mut ticket: Option<Ticket> = None;
+        let wait = Duration::from_millis(u64::try_from(self.wait_ms).unwrap_or(0));
+        let mut time_up = std::pin::pin!(tokio::time::sleep(wait));
+        let shutdown = self.broker.shutdown.clone();
+        loop {
+            let mut arrived = std::pin::pin!(self.consumption.arrived.notified());
+            arrived.as_mut().enable();
+            let (has_msg, due_ms) = self.has_message()?;
+            if has_msg || self.wait_ms <= 0 || shutdown.is_cancelled() {
+                return Ok(NotificationReply { has_msg, polling_full: false });
+            }
+            if ticket.is_none() {
+                ticket = Ticket::take(&self.broker, &self.consumption, true);
+                if ticket.is_none() {
+                    return Ok(NotificationReply { has_msg, polling_full: true });
+                }
+                continue;
+            }
+            let go_on = tokio::select! {
+                () = arrived => true,
+                () = tokio::time::sleep(until(due_ms)) => true,
+                () = &mut time_up => false,
+                () = shutdown.cancelled() => false,
+            };
+            if !go_on {
+                return Ok(NotificationReply { has_msg, polling_full: false });
+            }
+        }
+    }
+
+    /// The next messages, which stay where they are. May wait for the disk.
+    pub fn peek(&self) -> Result<PopReply, Refusal> {
+        let mut basket = Basket::new(&self.broker);
+        let count = self.topic.config.read_queue_nums;
+        let queues = if self.queue_id >= 0 { self.queue_id..self.queue_id + 1 } else { 0..count };
+        for queue_id in queues {
+            let queue = self.topic.queue(&self.broker.store, queue_id)?;
+            let place = self.consumption.place((Kind::Topic, queue_id));
+            let next = match place {
+                Some(place) => place.ledger.lock().next(),
+                None => self.start(&self.topic.name, Kind::Topic, queue_id, queue),
+            };
+            let store = &self.broker.store;
+            basket.rest += (store.max_offset(queue) - next).max(0);
+            let messages = self.max - basket.messages.len().min(self.max);
+            if messages == 0 || basket.bytes >= basket.bytes_max {
+                continue;
+            }
+            let limits =
+                Limits { messages, bytes: basket.bytes_max - basket.bytes, scan: SCAN_MAX };
+            let read = store.read(queue, next, limits, Access::Blocking, store::All);
+            let mut read = read.map_err(crate::offsets::requests::unreadable)?;
+            if read.status == Status::BelowMin {
+                let again =
+                    store.read(queue, read.next_offset, limits, Access::Blocking, store::All);
+                read = again.map_err(crate::offsets::requests::unreadable)?;
+            }
+            let message = |entry: &store::Entry| Message {
+                retry: false,
+                queue_id,
+                offset: entry.queue_offset,
+                bytes: entry.size,
+            };
+            basket.messages.extend(read.entries.iter().map(message));
+            basket.bytes += read.bytes;
+            basket.slices.extend(read.slices);
+        }
+        Ok(self.reply(basket))
+    }
+
     /// Takes what there is, or waits for it.
     pub async fn serve(self) -> Result<PopReply, Refusal> {
         let mut ticket: Option<Ticket> = None;
@@ -573,16 +685,9 @@ impl Pop {
                 // What arrived before anybody knew of this one is found now.
                 continue;
             }
-            let now_ms = clock::now_ms();
-            let due = due_ms.map(|due_ms| {
-                // What is due but not to be had now, because the order or a limit forbids it, is looked at again.
-                let wait_ms = if due_ms <= now_ms { 1000 } else { due_ms - now_ms };
-                Duration::from_millis(wait_ms.unsigned_abs())
-            });
-            let due = tokio::time::sleep(due.unwrap_or(Duration::from_secs(3600)));
             let go_on = tokio::select! {
                 () = arrived => true,
-                () = due => true,
+                () = tokio::time::sleep(until(due_ms)) => true,
                 () = &mut time_up => false,
                 () = shutdown.cancelled() => false,
             };
@@ -608,6 +713,16 @@ impl Pop {
         });
         // A defect there shows up again when the queue is looked at.
         let _ = read.await;
+    }
+}
+
+/// How long to wait for what is due then.
+fn until(due_ms: Option<i64>) -> Duration {
+    let Some(due_ms) = due_ms else { return LOOK_AGAIN_MAX };
+    match due_ms - clock::now_ms() {
+        // What is due but not to be had, because the order or a limit forbids it, is looked at again.
+        ..=0 => LOOK_AGAIN,
+        wait_ms => Duration::from_millis(wait_ms.unsigned_abs()).min(LOOK_AGAIN_MAX),
     }
 }
 
