@@ -222,6 +222,21 @@ pub fn broker(
     Ok((process, address))
 }
 
+/// Our proxy alone; both kinds of clients come in at its address.
+pub fn proxy(namesrv: &str, settings: &[(&str, &str)]) -> Result<(Process, SocketAddr)> {
+    let mut command = ferromq();
+    command.args(["proxy", "--namesrv", namesrv]);
+    for port in ["grpcServerPort=0", "remotingListenPort=0"] {
+        command.args(["--set", port]);
+    }
+    for (key, value) in settings {
+        command.arg("--set").arg(format!("{key}={value}"));
+    }
+    let process = Process::start(command)?;
+    let address = process.line(|line| logged_address(line, "proxy ready"))?;
+    Ok((process, address))
+}
+
 /// `address=…` of a log line with this sentence.
 fn logged_address(line: &str, sentence: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once(sentence)?;

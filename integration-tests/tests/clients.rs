@@ -62,13 +62,17 @@ fn java_clients_are_told_to_reset_their_offsets_and_say_where_they_stand() {
 }
 
 fn passes(client: &[&str], environment: &[(&str, &str)]) {
+    passes_some(client, &[], environment);
+}
+
+fn passes_some(client: &[&str], flags: &[&str], environment: &[(&str, &str)]) {
     if !stock::wanted() {
         return;
     }
     let data = tempfile::tempdir().expect("a folder for the server");
     let server = Standalone::start(data.path(), &[]).expect("the server starts");
     let address = server.nameserver.to_string();
-    let args: Vec<&str> = client.iter().copied().chain([address.as_str()]).collect();
+    let args: Vec<&str> = [client, &[address.as_str()], flags].concat();
     match stock::suite(&args, environment) {
         Ok(said) => println!("{}", said.lines().last().unwrap_or_default()),
         Err(error) => panic!("{error:#}\nthe server said:\n{}", server.process.said()),
@@ -95,4 +99,13 @@ fn java_clients_of_4_9_8_see_no_difference() {
 #[test]
 fn go_clients_see_no_difference() {
     passes(&["go"], &[]);
+}
+
+#[test]
+fn encrypted_clients_see_no_difference() {
+    let cases = "send-sync,send-batch,consume-rebalance,consume-tags,order-by-key,body-sizes";
+    for version in ["5.5.0", "4.9.8"] {
+        let encrypted = [("JAVA_OPTS", "-Dtls.enable=true")];
+        passes_some(&["java", version], &["--only", cases], &encrypted);
+    }
 }

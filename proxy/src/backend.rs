@@ -199,6 +199,14 @@ impl Backend {
         }
     }
 
+    /// A broker was not where it should be: look again before it is told to anybody.
+    pub fn moved(&self) {
+        match self {
+            Self::Cluster(cluster) => cluster.moved(),
+            Self::Local(_) => {}
+        }
+    }
+
     /// What a nameserver answers.
     pub async fn nameserver(&self, command: Command<'static>) -> Result<Command<'static>, Failed> {
         match self {

@@ -139,6 +139,10 @@ impl Cluster {
         found.map(|broker| broker.broker_name.clone())
     }
 
+    pub(super) fn moved(&self) {
+        self.clusters.forget("");
+    }
+
     /// The address of a broker's master.
     pub(super) async fn address(&self, broker: &str) -> Result<String, Failed> {
         for again in [false, true] {
