@@ -101,9 +101,7 @@ fn kind(of: &DescriptorProto, field: &FieldDescriptorProto) -> String {
         return format!("map<{key},{value}>");
     }
     match field.r#type() {
-        Type::Message | Type::Enum => {
-            short(field.type_name()).to_owned()
-        }
+        Type::Message | Type::Enum => short(field.type_name()).to_owned(),
         scalar => format!("{scalar:?}").to_lowercase(),
     }
 }

@@ -1,7 +1,7 @@
 //! The finished parts of a proxy, and the few steps that several requests share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -43,6 +43,20 @@ pub struct Stats {
     pub connections: AtomicU64,
     pub messages_in: AtomicU64,
     pub messages_out: AtomicU64,
+    /// Messages a second, in and out, over the last period.
+    pub rates: Mutex<(f64, f64)>,
+    sampled: Mutex<(u64, u64)>,
+}
+
+impl Stats {
+    /// Works out the rates since `seconds` ago, when this was called last.
+    pub fn sample(&self, seconds: f64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let now = (read(&self.messages_in), read(&self.messages_out));
+        let before = std::mem::replace(&mut *self.sampled.lock(), now);
+        let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds.max(1e-3);
+        *self.rates.lock() = (rate(now.0, before.0), rate(now.1, before.1));
+    }
 }
 
 /// How long an acknowledgement waits for a renewal of the same receipt.
