@@ -75,6 +75,9 @@ pub fn serve(context: &Context<'_>, code: RequestCode, out: &mut Outbox) {
         Code::GetBrokerConfig => answer(context, out, config::get),
         Code::UpdateBrokerConfig => blocking(context, out, config::update),
 
+        // Transactions
+        Code::ResumeCheckHalfMessage => blocking_durably(context, out, crate::transaction::resume),
+
         // The store
         Code::QueryConsumeQueue => blocking(context, out, queue::entries),
         Code::DeleteExpiredCommitLog => blocking(context, out, cleaning::expired_log),

@@ -32,6 +32,7 @@ use crate::pop::{self, Pops};
 use crate::registration::Reached;
 use crate::stats::Stats;
 use crate::topics::{self, TOPICS_MAX, Topic, Topics};
+use crate::transaction::{self, Transactions};
 use crate::wait::Waiting;
 
 /// One broker.
@@ -44,6 +45,7 @@ pub struct Broker {
     pub offsets: Offsets,
     /// How far each delay level has been delivered.
     pub delayed: Mutex<BTreeMap<i32, i64>>,
+    pub transactions: Transactions,
     pub clients: Clients,
     pub locks: Locks,
     pub waiting: Arc<Waiting>,
@@ -84,6 +86,7 @@ impl Broker {
             groups: Groups::default(),
             offsets: Offsets::default(),
             delayed: Mutex::default(),
+            transactions: Transactions::default(),
             clients: Clients::default(),
             locks: Locks::default(),
             waiting: Arc::default(),
@@ -102,6 +105,7 @@ impl Broker {
             config: ArcSwap::from_pointee(config),
         };
         broker.restore(found)?;
+        transaction::check::load(&broker).map_err(std::io::Error::from)?;
         pop::load(&broker, clock::now_ms())?;
         Ok(Arc::new(broker))
     }
@@ -231,7 +235,25 @@ impl Broker {
         let recorded = self.journal.record(&self.store, events, now_ms, || {
             events.iter().for_each(|event| self.apply(event, now_ms));
         });
-        recorded.map_err(|error| Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string()))
+        recorded.map_err(|error| match error {
+            JournalError::Append(error) => refused(error),
+            error => Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string()),
+        })
+    }
+
+    /// Appends messages and what they change of the state as one group.
+    pub fn append_with(&self, batch: &mut Batch, events: &[Event]) -> Result<Appended, Refusal> {
+        let (now_ms, messages) = (clock::now_ms(), batch.len());
+        let recorded = self.journal.record_with(&self.store, batch, events, now_ms, || {
+            events.iter().for_each(|event| self.apply(event, now_ms));
+        });
+        let appended = recorded.map_err(|error| {
+            self.stats.flow.put_failed(messages);
+            Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string())
+        })?;
+        self.stats.flow.put(messages, batch.bytes());
+        self.waiting.arrived(batch.entries().map(|entry| entry.queue));
+        Ok(appended)
     }
 
     fn apply(&self, event: &Event, now_ms: i64) {

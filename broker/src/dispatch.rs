@@ -3,8 +3,8 @@
 use protocol::request::RequestCode;
 use remoting::outbox::Outbox;
 
-use crate::answer::{Context, answer, blocking, durably};
-use crate::{admin, clients, delay, offsets, pop, pull, query, reply, retry};
+use crate::answer::{Context, answer, blocking, blocking_durably, durably};
+use crate::{admin, clients, delay, offsets, pop, pull, query, reply, retry, transaction};
 
 /// Serves one request other than a send.
 pub fn serve(context: &Context<'_>, code: RequestCode, out: &mut Outbox) {
@@ -33,6 +33,9 @@ pub fn serve(context: &Context<'_>, code: RequestCode, out: &mut Outbox) {
         Code::LockBatchMq => answer(context, out, clients::requests::lock),
         Code::UnlockBatchMq => answer(context, out, clients::requests::unlock),
         Code::SendReplyMessage | Code::SendReplyMessageV2 => reply::send_reply(context, out),
+
+        // Transactions
+        Code::EndTransaction => blocking_durably(context, out, transaction::end),
 
         // Finding messages
         Code::QueryMessage => blocking(context, out, query::by_key),

@@ -25,4 +25,5 @@ pub mod send;
 pub mod session;
 pub mod stats;
 pub mod topics;
+pub mod transaction;
 pub mod wait;

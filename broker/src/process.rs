@@ -10,6 +10,7 @@ use remoting::clock;
 use remoting::pool::Pool;
 use remoting::process::{DropGuard, Shutdown};
 use remoting::server::Server;
+use remoting::tls::{self, Acceptor, Connector};
 use store::{Flush, Retention, Store};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -17,7 +18,7 @@ use tracing::{error, info, warn};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::config_files::Writer;
-use crate::{delay, offsets, registration};
+use crate::{delay, offsets, registration, transaction};
 
 /// How often clients that went silent are looked for.
 const EXPIRY_PERIOD: Duration = Duration::from_secs(10);
@@ -60,7 +61,8 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
     if !unserved.is_empty() {
         warn!(keys = unserved.join(" "), "keys of what is not served yet have no effect");
     }
-    let server = Server::bind(SocketAddr::new(config.bind_ip, config.port))?;
+    let tls = Acceptor::new(config.tls.clone(), &[])?;
+    let server = Server::bind(SocketAddr::new(config.bind_ip, config.port))?.with_tls(tls.clone());
     config.port = server.address.port();
     config.values.insert("listenPort".to_owned(), config.port.to_string());
     let store_host = SocketAddr::new(config.advertised_ip, config.port);
@@ -68,7 +70,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
     let settings = store_settings(&config);
     let store = tokio::task::spawn_blocking(move || Store::open(settings)).await??;
     let calls = Shutdown::new();
-    let pool = Pool::new(calls.clone());
+    let pool = Pool::new(calls.clone()).with_tls(Connector::new(&config.tls)?);
     let opened = store.clone();
     let root = config.store_root.clone();
     let (for_broker, port) = (shutdown.clone(), config.port);
@@ -84,13 +86,15 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
     // Old clients send through the port two below; not being able to listen there harms nobody else.
     match fast.map(Server::bind) {
         Some(Ok(server)) => {
-            serving.spawn(server.serve(broker.clone(), shutdown.clone()));
+            serving.spawn(server.with_tls(tls.clone()).serve(broker.clone(), shutdown.clone()));
         }
         Some(Err(error)) => info!(%error, "the fast port of old clients is not served"),
         None => {}
     }
+    serving.spawn(tls.watch(tls::WATCH_PERIOD, shutdown));
     serving.spawn(registration::run(broker.clone()));
     serving.spawn(delay::run(broker.clone()));
+    serving.spawn(transaction::check::run(broker.clone()));
     serving.spawn(expire_clients(broker.clone()));
     serving.spawn(write_pops(broker.clone()));
     let files = tokio::spawn(write_files(broker.clone(), root));

@@ -20,6 +20,7 @@ use store::{AppendError, Batch, NewMessage, PushError, Stored};
 use crate::broker::{Broker, invalid, refused};
 use crate::config::Config;
 use crate::topics::{self, Topic, perm};
+use crate::transaction;
 
 /// Bytes of a group after which it is committed although more could be collected.
 const GROUP_BYTES_MAX: usize = 1 << 20;
@@ -202,6 +203,7 @@ impl Group {
         Ok(topic)
     }
 
+    #[expect(clippy::too_many_lines, reason = "the checks of one message, in the stock order")]
     fn add_one(
         &mut self,
         broker: &Broker,
@@ -237,9 +239,10 @@ impl Group {
                 properties = &dead;
             }
         }
-        if seen.transaction && !(reconsume_times > 0 && delay_level > 0) {
-            let remark = "transactional messages are not served by this broker yet";
-            return Err(Refusal::new(ReplyCode::NoPermission, remark));
+        // Clients older than 4.6.1 leave the mark on what they send again.
+        let half = seen.transaction && !(reconsume_times > 0 && delay_level > 0);
+        if half {
+            may_begin(broker, seen.timer || delay_level > 0)?;
         }
         if seen.timer && delay_level == 0 {
             return Err(Refusal::new(ReplyCode::SystemError, NO_TIMERS));
@@ -264,12 +267,22 @@ impl Group {
                 properties::append(&mut added, property::UNIQ_KEY, key.as_bytes());
             }
         }
+        let unended;
+        if half {
+            let key = &self.keys[key_at..];
+            unended = transaction::half(properties, key, &topic.name, queue_id);
+            properties = &unended;
+            (topic, queue_id) = (broker.topic(name::TRANSACTION_HALF_TOPIC)?, 0);
+        }
         let parts = [properties, separator(properties), &added, &self.suffix.text];
-        let message = NewMessage {
+        let mut message = NewMessage {
             reconsume_times,
             properties: &parts,
             ..blank_message(broker, peer, send, &request.body)
         };
+        if half {
+            message.sys_flag &= !sys_flag::TRANSACTION_MASK;
+        }
         let queue = topic.queue(&broker.store, queue_id)?;
         broker.store.push(&mut self.batch, queue, &message).map_err(not_pushed)?;
         count(&topic, 1, request.body.len());
@@ -518,6 +531,27 @@ fn create_topic(broker: &Broker, send: &Send<'_>) -> Result<Arc<Topic>, Refusal>
         None if retry => broker.topic_or_create(send.topic, 1, sys_flag),
         None => Err(crate::broker::topic_missing(send.topic)),
     }
+}
+
+/// Whether a half message may come.
+fn may_begin(broker: &Broker, delayed: bool) -> Result<(), Refusal> {
+    let config = broker.config.load();
+    if config.reject_transactions {
+        let ip = config.advertised_ip;
+        let remark = format!("the broker[{ip}] sending transaction message is forbidden");
+        return Err(Refusal::new(ReplyCode::NoPermission, remark));
+    }
+    if delayed {
+        return Err(illegal("a transactional message may not be delayed".to_owned()));
+    }
+    if broker.transactions.is_full() {
+        let remark = format!(
+            "{} half messages wait for their end, the limit of a broker",
+            transaction::ledger::WAITING_MAX
+        );
+        return Err(Refusal::new(ReplyCode::SystemBusy, remark));
+    }
+    Ok(())
 }
 
 /// Where a message goes that names no queue: requests of one client come round to all.

@@ -3,4 +3,5 @@
 pub mod ask;
 pub mod cluster;
 pub mod stock;
+pub mod suites;
 pub mod wire;

@@ -191,6 +191,22 @@ impl Backend {
         }
     }
 
+    /// Where the broker of this name is: its master, or the one with the lowest id without it.
+    pub async fn address(&self, broker: &str) -> Result<String, Failed> {
+        match self {
+            Self::Cluster(cluster) => cluster.address(broker).await,
+            Self::Local(local) => local.address(broker),
+        }
+    }
+
+    /// What a nameserver answers.
+    pub async fn nameserver(&self, command: Command<'static>) -> Result<Command<'static>, Failed> {
+        match self {
+            Self::Cluster(cluster) => cluster.nameserver(command).await,
+            Self::Local(local) => local.nameserver(command).await,
+        }
+    }
+
     /// The masters of all brokers there are, by name.
     pub async fn brokers(&self) -> Result<Vec<String>, Failed> {
         match self {

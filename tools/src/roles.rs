@@ -61,7 +61,7 @@ fn greet(map: SocketAddr, work: SocketAddr, door: &[SocketAddr], store: &Path, t
     println!("  nameserver  {map}");
     println!("  broker      {work}");
     for door in door {
-        println!("  proxy       {door} (gRPC)");
+        println!("  proxy       {door} (gRPC and remoting)");
     }
     println!("  store       {}", store.display());
     println!("Try:");

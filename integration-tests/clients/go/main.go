@@ -22,7 +22,7 @@ type testCase struct {
 
 // The longest waits come first, so that the short cases run beside them.
 func allCases() []testCase {
-	return slices.Concat(retryCases, consumeCases, orderCases, pullCases, requestCases, sendCases, bodyCases, adminCases)
+	return slices.Concat(transactionCases, retryCases, consumeCases, orderCases, pullCases, requestCases, sendCases, bodyCases, adminCases)
 }
 
 func main() {

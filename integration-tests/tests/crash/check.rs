@@ -23,6 +23,7 @@ use crate::history::{
     unique_key,
 };
 use crate::load::Sent;
+use crate::transact;
 
 /// Messages looked up by their unique key and by their id after each start.
 const LOOKED_UP: usize = 30;
@@ -37,7 +38,7 @@ pub(crate) struct Counts {
     pub(crate) topics: usize,
     pub(crate) looked_up: usize,
     pub(crate) delivered: usize,
-    pub(crate) delivered_again: usize,
+    pub(crate) committed: usize,
 }
 
 /// Everything promised is there; what was read becomes a promise too.
@@ -55,7 +56,8 @@ pub(crate) fn everything(
                 whole_queue(wire, history, &queue).with_context(|| format!("queue {queue:?}"))?;
         }
     }
-    (counts.delivered, counts.delivered_again) = delayed(wire, history)?;
+    counts.delivered = delayed(wire, history)?;
+    counts.committed = transact::check(wire, history)?;
     counts.offsets = committed(wire, history)?;
     counts.topics = lives(wire, history)?;
     counts.looked_up = looked_up(wire, history, random)?;
@@ -98,7 +100,7 @@ fn whole_queue(wire: &mut Wire, history: &mut History, queue: &Queue) -> Result<
 }
 
 /// Shows every message of a queue to `see`; its two ends.
-fn read_queue(
+pub(crate) fn read_queue(
     wire: &mut Wire,
     queue: &Queue,
     mut see: impl FnMut(&Record<'_>) -> Result<()>,
@@ -126,9 +128,9 @@ fn read_queue(
     Ok((min.offset, max.offset))
 }
 
-/// Every delayed message whose time has come arrived, never too early. Again after a crash is allowed.
-fn delayed(wire: &mut Wire, history: &History) -> Result<(usize, usize)> {
-    let (mut arrived, mut again) = (HashSet::new(), 0);
+/// Every delayed message whose time has come arrived once, never too early.
+fn delayed(wire: &mut Wire, history: &History) -> Result<usize> {
+    let mut arrived = HashSet::new();
     for queue_id in 0..QUEUES {
         let queue = (DELAYED.to_owned(), queue_id);
         read_queue(wire, &queue, |record| {
@@ -137,7 +139,7 @@ fn delayed(wire: &mut Wire, history: &History) -> Result<(usize, usize)> {
             ensure!(content.body == record.body, "{number:x} changed: {}", brief(record));
             let early = record.born_timestamp + DELAY_MS - record.store_timestamp;
             ensure!(early <= 0, "{number:x} came {early} ms early");
-            again += usize::from(!arrived.insert(number));
+            ensure!(arrived.insert(number), "{number:x} came again");
             Ok(())
         })?;
     }
@@ -146,7 +148,7 @@ fn delayed(wire: &mut Wire, history: &History) -> Result<(usize, usize)> {
         let missing = *sent_ms < due && !arrived.contains(number);
         ensure!(!missing, "the delayed message {number:x} never came");
     }
-    Ok((arrived.len(), again))
+    Ok(arrived.len())
 }
 
 /// Waits until every delayed message that was acknowledged has arrived.

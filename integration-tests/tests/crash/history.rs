@@ -21,6 +21,9 @@ pub(crate) struct History {
     pub(crate) stored: BTreeMap<Queue, BTreeMap<i64, u64>>,
     /// Delayed messages that were acknowledged: when they were sent.
     pub(crate) delayed: HashMap<u64, i64>,
+    /// Half messages that were acknowledged, and those whose end was.
+    pub(crate) halves: HashSet<u64>,
+    pub(crate) ended: HashSet<u64>,
     pub(crate) committed: HashMap<Consumed, Commit>,
     pub(crate) topics: HashMap<String, Life>,
     pub(crate) groups: HashMap<String, Life>,
@@ -52,6 +55,8 @@ pub(crate) struct Seen {
     pub(crate) stored: Vec<(Queue, i64, u64)>,
     pub(crate) placed: Vec<(u64, i64)>,
     pub(crate) delayed: Vec<(u64, i64)>,
+    pub(crate) halves: Vec<u64>,
+    pub(crate) ended: Vec<u64>,
     pub(crate) committed: Vec<(Consumed, Commit)>,
     pub(crate) topics: Vec<(String, Life)>,
     pub(crate) groups: Vec<(String, Life)>,
@@ -69,6 +74,8 @@ impl History {
         }
         self.placed.extend(seen.placed);
         self.delayed.extend(seen.delayed);
+        self.halves.extend(seen.halves);
+        self.ended.extend(seen.ended);
         for (consumed, new) in seen.committed {
             let known = self.committed.entry(consumed).or_default();
             known.answered = known.answered.max(new.answered);

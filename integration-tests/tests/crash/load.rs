@@ -40,7 +40,7 @@ impl Task {
         Ok(wire)
     }
 
-    fn answered(&self, seen: &mut Seen, count: usize) {
+    pub(crate) fn answered(&self, seen: &mut Seen, count: usize) {
         seen.answers += count;
         // Nobody counts any more once the server is being killed.
         let _ = self.progress.send(count);

@@ -11,6 +11,7 @@
 mod check;
 mod history;
 mod load;
+mod transact;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -86,6 +87,7 @@ fn prove(flush: &str) {
     }
     let server = start(data.path(), flush).unwrap();
     check::delays_end(&mut Wire::connect(server.broker).unwrap(), &history).unwrap();
+    transact::ends(server.broker, &history).unwrap();
     println!("{flush}: {:?}, {totals:?}", started.elapsed());
     println!("{flush}: the last check saw {counts:?}");
     assert!(counts.messages > 100 * rounds, "too little was stored: {counts:?}");
@@ -95,13 +97,16 @@ fn start(data: &Path, flush: &str) -> Result<Standalone> {
     Standalone::start(data, &settings(flush))
 }
 
-fn settings(flush: &str) -> [(&str, &str); 5] {
+fn settings(flush: &str) -> [(&str, &str); 8] {
     [
         ("flushDiskType", flush),
         ("mappedFileSizeCommitLog", "1048576"),
         ("maxMessageSize", "262144"),
         ("maxTransferCountOnMessageInMemory", "1000"),
         ("maxTransferBytesOnMessageInMemory", "1048576"),
+        ("transactionTimeOut", "50"),
+        ("transactionCheckInterval", "100"),
+        ("transactionCheckMax", "1000000"),
     ]
 }
 
@@ -189,7 +194,7 @@ fn prepared(broker: SocketAddr, round: usize) -> Result<Wire> {
     if round > 0 {
         return Ok(wire);
     }
-    for topic in TOPICS.into_iter().chain([DELAYED]) {
+    for topic in TOPICS.into_iter().chain([DELAYED, transact::TOPIC]) {
         wire.ask(&ask::topic(topic, history::QUEUES))?;
     }
     for number in SENDERS..SENDERS + COMMITTERS {
@@ -212,7 +217,7 @@ fn under_load(
     };
     let mut jobs: Vec<&Work<'_>> = vec![&load::send; SENDERS];
     jobs.extend(vec![&commit as &Work<'_>; COMMITTERS]);
-    jobs.extend([&load::read as &Work<'_>, &load::make]);
+    jobs.extend([&load::read as &Work<'_>, &load::make, &transact::transact]);
     let (progress, answers) = mpsc::channel();
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..)

@@ -136,7 +136,7 @@ impl<S: Session> Serving<S> {
             pause.await;
             self.session.flush(&mut self.out);
         }
-        self.later.extend(self.out.later.drain(..));
+        self.later.extend(self.out.later.drain(..).map(|(_, later)| later));
         let now = std::mem::take(&mut self.out.now);
         self.answer(now);
     }

@@ -24,6 +24,9 @@ pub struct Chunk {
 /// An answer that comes later.
 pub type Later = Pin<Box<dyn Future<Output = Chunk> + Send>>;
 
+/// An answer that comes later, and how many bytes are held for it.
+pub(crate) type Held = (usize, Later);
+
 /// What has to happen before more is read.
 pub(crate) type Pause = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -31,7 +34,9 @@ pub(crate) type Pause = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[derive(Default)]
 pub struct Outbox {
     pub now: Chunk,
-    pub(crate) later: Vec<Later>,
+    pub(crate) later: Vec<Held>,
+    /// The size of the request that is being served, which its answer may keep until it is there.
+    pub(crate) serving_bytes: usize,
     pub(crate) pause: Option<Pause>,
 }
 
@@ -59,12 +64,16 @@ impl ReplyTo {
 impl Outbox {
     /// Writes what `answer` gives once it is done; the connection goes on meanwhile.
     pub fn later(&mut self, answer: impl Future<Output = Chunk> + Send + 'static) {
-        self.later.push(Box::pin(answer));
+        self.later.push((self.serving_bytes, Box::pin(answer)));
     }
 
     /// Reads nothing more from this connection until `until` is done; then `flush` is called again.
     pub fn pause(&mut self, until: impl Future<Output = ()> + Send + 'static) {
         self.pause = Some(Box::pin(until));
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.pause.is_some()
     }
 }
 

@@ -140,7 +140,7 @@ impl Cluster {
     }
 
     /// The address of a broker's master.
-    async fn address(&self, broker: &str) -> Result<String, Failed> {
+    pub(super) async fn address(&self, broker: &str) -> Result<String, Failed> {
         for again in [false, true] {
             let cluster = self.cluster().await?;
             let found = cluster.broker_addr_table.get(broker);
@@ -157,7 +157,10 @@ impl Cluster {
     }
 
     /// Asks the nameserver that answered last, then the others.
-    async fn nameserver(&self, command: Command<'static>) -> Result<Command<'static>, Failed> {
+    pub(super) async fn nameserver(
+        &self,
+        command: Command<'static>,
+    ) -> Result<Command<'static>, Failed> {
         let first = self.answered.load(Ordering::Relaxed);
         let mut failure = None;
         for step in 0..self.nameservers.len() {

@@ -143,6 +143,30 @@ impl Local {
         successful(self.inside.call(command, timeout).await?)
     }
 
+    pub(super) fn address(&self, broker: &str) -> Result<String, Failed> {
+        self.check(broker)?;
+        Ok(self.broker.store_host.to_string())
+    }
+
+    /// Asks the nameservers that the broker registers with.
+    pub(super) async fn nameserver(
+        &self,
+        command: Command<'static>,
+    ) -> Result<Command<'static>, Failed> {
+        let addresses = self.broker.config.load().nameservers.clone();
+        let mut failure = refused(
+            protocol::reply::ReplyCode::SystemError,
+            "the broker registers with no nameserver",
+        );
+        for address in addresses {
+            match self.broker.pool.call(&address, command.clone(), ANSWER_TIMEOUT).await {
+                Ok(reply) => return successful(reply),
+                Err(error) => failure = error.into(),
+            }
+        }
+        Err(failure)
+    }
+
     pub(super) fn brokers(&self) -> Vec<String> {
         vec![self.name()]
     }

@@ -69,6 +69,15 @@ impl Target {
     }
 }
 
+/// Where the broker's log ends.
+pub(super) fn log_end(broker: &str) -> Result<i64> {
+    let request = Command::request(RequestCode::GetBrokerRuntimeInfo.to_wire(), &Empty {});
+    let reply = Wire::connect(broker)?.ask(&request)?;
+    let info: serde_json::Value = serde_json::from_slice(&reply.body)?;
+    let end = info["table"]["commitLogMaxOffset"].as_str();
+    end.and_then(|end| end.parse().ok()).context("the broker does not say where its log ends")
+}
+
 /// The names of `count` topics that begin with `name`.
 pub(super) fn topic_names(name: &str, count: usize) -> Vec<String> {
     match count {

@@ -21,6 +21,8 @@ import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.client.producer.TransactionListener;
+import org.apache.rocketmq.client.producer.TransactionMQProducer;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
@@ -61,6 +63,16 @@ final class Stage implements AutoCloseable {
 
     DefaultMQProducer ownProducer() throws MQClientException {
         DefaultMQProducer own = startProducer(namesrv);
+        closing.push(own::shutdown);
+        return own;
+    }
+
+    TransactionMQProducer transactions(TransactionListener listener) throws MQClientException {
+        TransactionMQProducer own = new TransactionMQProducer(fresh("P"));
+        configure(own, namesrv);
+        own.setSendMsgTimeout(10_000);
+        own.setTransactionListener(listener);
+        own.start();
         closing.push(own::shutdown);
         return own;
     }

@@ -17,15 +17,21 @@ public final class Suite {
         void run(Stage stage) throws Exception;
     }
 
-    private record Case(String name, Body body) {}
+    private record Case(String name, Body body, boolean onlyNamed) {}
 
     void add(String name, Body body) {
-        cases.add(new Case(name, body));
+        cases.add(new Case(name, body, false));
+    }
+
+    /** A case that wants a broker with settings of its own. */
+    void addWhenNamed(String name, Body body) {
+        cases.add(new Case(name, body, true));
     }
 
     /** The longest waits come first, so that the short cases run beside them. */
     private static Suite all() {
         Suite suite = new Suite();
+        TransactionCases.addTo(suite);
         RetryCases.addTo(suite);
         ConsumeCases.addTo(suite);
         OrderCases.addTo(suite);
@@ -50,6 +56,8 @@ public final class Suite {
             Set<String> only = Set.of(flags.get("only", "").split(","));
             suite.cases.removeIf(each -> !only.contains(each.name));
             Check.equal(only.size(), suite.cases.size(), "cases that --only names");
+        } else {
+            suite.cases.removeIf(Case::onlyNamed);
         }
         System.exit(suite.run(flags) ? 0 : 1);
     }

@@ -1,0 +1,53 @@
+//! Runs the suites of the official 5.x clients and prints which client does what: `clients/run matrix`.
+#![allow(clippy::print_stdout, reason = "printing is what it is for")]
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use integration_tests::suites::{self, CLIENTS, Outcome, Place};
+
+const USAGE: &str = "matrix --nameserver HOST:PORT --endpoints HOST:PORT [--side ours|stock] [--tls] \
+                     [--clients NAME,NAME] [--only CASE,CASE]";
+
+fn main() -> Result<ExitCode> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let value = |name: &str| {
+        let at = args.iter().position(|argument| argument == name)?;
+        args.get(at + 1).map(String::as_str)
+    };
+    let known =
+        ["--nameserver", "--endpoints", "--side", "--tls", "--clients", "--only"].as_slice();
+    if let Some(flag) =
+        args.iter().find(|word| word.starts_with("--") && !known.contains(&word.as_str()))
+    {
+        bail!("{flag} is unknown\n{USAGE}");
+    }
+    let place = Place {
+        side: value("--side").unwrap_or("ours").parse()?,
+        nameserver: value("--nameserver").context(USAGE)?.parse()?,
+        endpoints: value("--endpoints").context(USAGE)?.to_owned(),
+        tls: args.iter().any(|argument| argument == "--tls"),
+    };
+    let listed = |name| value(name).map(|list| list.split(',').collect::<Vec<_>>());
+    let clients = listed("--clients").unwrap_or_else(|| CLIENTS.map(|(name, _)| name).to_vec());
+    let only = listed("--only").unwrap_or_default();
+    let mut results = Vec::new();
+    for client in clients {
+        let started = remoting::clock::instant();
+        let outcomes = suites::run(client, &place, &only)?;
+        let right = outcomes.values().filter(|outcome| outcome.is_right()).count();
+        println!(
+            "{client}: {right} of {} as they should be, {:.0?}",
+            outcomes.len(),
+            started.elapsed()
+        );
+        for (case, outcome) in outcomes.iter().filter(|(_, outcome)| **outcome != Outcome::Passed) {
+            println!("  {case} {outcome}");
+        }
+        results.push((client, outcomes));
+    }
+    println!("\n{}", suites::table(&results));
+    let mut ended = results.iter().flat_map(|(_, outcomes)| outcomes.values());
+    let right = ended.all(Outcome::is_right);
+    Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
