@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use protocol::grpc::{Code, MessageType, TelemetryCommand};
-use protocol::header::pop::{AckMessage, ChangeInvisibleTime, ChangeInvisibleTimeReply};
+use protocol::header::pop::ChangeInvisibleTimeReply;
 use remoting::clock;
 use tokio::sync::Notify;
 
@@ -117,18 +117,27 @@ impl Front {
         }
     }
 
-    /// Acknowledges one message.
-    pub async fn ack(&self, group: &str, topic: &str, handle: &Handle<'_>) -> Result<(), Failure> {
-        let request = AckMessage {
-            consumer_group: group.to_owned(),
-            topic: handle.real_topic(topic, group).into_owned(),
-            queue_id: handle.queue_id,
-            extra_info: handle.extra_info.to_owned(),
-            offset: handle.offset,
-            lite_topic: None,
-        };
-        let answer = self.backend.ask(handle.broker, &request, Vec::new()).await;
-        answer.map(|_| ()).map_err(settling)
+    /// Acknowledges messages, each broker's at once; as many outcomes as handles.
+    pub async fn ack(
+        &self,
+        group: &str,
+        topic: &str,
+        handles: &[Handle<'_>],
+    ) -> Vec<Result<(), Failure>> {
+        let mut outcomes: Vec<Result<(), Failure>> = vec![Ok(()); handles.len()];
+        let mut done = vec![false; handles.len()];
+        while let Some(first) = done.iter().position(|done| !done) {
+            let broker = handles[first].broker;
+            let places: Vec<usize> =
+                (first..handles.len()).filter(|at| handles[*at].broker == broker).collect();
+            let of_broker: Vec<Handle<'_>> = places.iter().map(|at| handles[*at]).collect();
+            let answers = self.backend.ack(broker, group, topic, &of_broker).await;
+            for (place, answer) in places.into_iter().zip(answers) {
+                done[place] = true;
+                outcomes[place] = answer.map_err(settling);
+            }
+        }
+        outcomes
     }
 
     /// Hides a message for `invisible_ms` from now on, and gives the new handle.
@@ -140,19 +149,9 @@ impl Front {
         invisible_ms: i64,
         suspend: bool,
     ) -> Result<String, Failure> {
-        let request = ChangeInvisibleTime {
-            consumer_group: group.to_owned(),
-            topic: handle.real_topic(topic, group).into_owned(),
-            queue_id: handle.queue_id,
-            extra_info: handle.extra_info.to_owned(),
-            offset: handle.offset,
-            invisible_time: invisible_ms,
-            lite_topic: None,
-            suspend,
-        };
-        let answer = self.backend.ask(handle.broker, &request, Vec::new()).await;
-        let (reply, _) = answer.map_err(settling)?;
-        let ChangeInvisibleTimeReply { pop_time, invisible_time, revive_qid } = reply;
+        let reply = self.backend.hide(group, topic, handle, invisible_ms, suspend).await;
+        let ChangeInvisibleTimeReply { pop_time, invisible_time, revive_qid } =
+            reply.map_err(settling)?;
         Ok(handle.renewed(pop_time, invisible_time, revive_qid))
     }
 
