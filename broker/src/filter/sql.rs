@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 
 use protocol::properties;
 
-pub use parse::{DEPTH_MAX, EXPRESSION_BYTES_MAX, OPERATORS_MAX, SqlError};
+pub use parse::{DEPTH_MAX, EXPRESSION_BYTES_MAX, SqlError};
 
 /// An expression that was read.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,8 +25,8 @@ enum Expr {
     Not(Box<Expr>),
     /// A property where a truth value is wanted.
     Truth(Box<Expr>),
-    And(Box<Expr>, Box<Expr>),
-    Or(Box<Expr>, Box<Expr>),
+    All(Vec<Expr>),
+    Any(Vec<Expr>),
     Equal(Box<Expr>, Box<Expr>),
     Compare(Box<Expr>, Order, Box<Expr>),
     In {
@@ -110,8 +110,8 @@ impl Expr {
                 Value::Unknown => Value::Unknown,
                 value => Value::Bool(value == Value::Bool(true)),
             },
-            Self::And(left, right) => either(left, right, false, properties)?,
-            Self::Or(left, right) => either(left, right, true, properties)?,
+            Self::All(all) => several(all, false, properties)?,
+            Self::Any(all) => several(all, true, properties)?,
             Self::Equal(left, right) => {
                 match (left.value(properties)?, right.value(properties)?) {
                     // Only what is known is unlike what is not: this is also how IS NULL works.
@@ -143,22 +143,19 @@ impl Expr {
     }
 }
 
-/// Both, or one of two, by the value that decides alone.
-fn either<'a>(
-    left: &'a Expr,
-    right: &'a Expr,
+/// All of them, or any, by the value that decides alone.
+fn several<'a>(
+    all: &'a [Expr],
     decides: bool,
     properties: &'a [u8],
 ) -> Result<Value<'a>, Incomparable> {
-    let left = left.value(properties)?;
-    if left == Value::Bool(decides) {
-        return Ok(left);
+    let mut unknown = false;
+    for expr in all {
+        match expr.value(properties)? {
+            Value::Bool(truth) if truth == decides => return Ok(Value::Bool(decides)),
+            value => unknown |= value == Value::Unknown,
+        }
     }
-    let right = right.value(properties)?;
-    if right == Value::Bool(decides) {
-        return Ok(right);
-    }
-    let unknown = left == Value::Unknown || right == Value::Unknown;
     Ok(if unknown { Value::Unknown } else { Value::Bool(!decides) })
 }
 

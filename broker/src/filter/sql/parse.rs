@@ -6,8 +6,8 @@ use super::{Constant, Expr, Order, Place, compare};
 pub const EXPRESSION_BYTES_MAX: usize = 16 * 1024;
 /// Brackets and signs within each other.
 pub const DEPTH_MAX: usize = 64;
-/// Operators of an expression.
-pub const OPERATORS_MAX: usize = 2048;
+/// Comparisons of what is compared already.
+const CHAIN_MAX: usize = 2;
 
 /// Why an expression cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +59,7 @@ pub(super) fn parse(text: &str) -> Result<Expr, SqlError> {
         let what = format!("the limit of {EXPRESSION_BYTES_MAX} bytes is passed");
         return Err(SqlError { what, at: EXPRESSION_BYTES_MAX });
     }
-    let mut parser = Parser { tokens: tokens(text)?, next: 0, depth: 0, operators: 0 };
+    let mut parser = Parser { tokens: tokens(text)?, next: 0, depth: 0 };
     let expr = parser.or()?;
     let expr = parser.truth(expr)?;
     match parser.peek() {
@@ -159,7 +159,6 @@ struct Parser {
     tokens: Vec<(Token, usize)>,
     next: usize,
     depth: usize,
-    operators: usize,
 }
 
 impl Parser {
@@ -197,48 +196,56 @@ impl Parser {
         }
     }
 
-    fn operator(&mut self) -> Result<(), SqlError> {
-        self.operators += 1;
-        if self.operators > OPERATORS_MAX {
-            return Err(self.error(&format!("the limit of {OPERATORS_MAX} operators is passed")));
+    /// What was compared is compared once more.
+    fn chained(&self, chain: &mut usize) -> Result<(), SqlError> {
+        *chain += 1;
+        if *chain > CHAIN_MAX {
+            return Err(self.error("too many comparisons without AND or OR between them"));
         }
         Ok(())
     }
 
     fn or(&mut self) -> Result<Expr, SqlError> {
-        let mut left = self.and()?;
-        while self.take_word(Word::Or) {
-            self.operator()?;
-            let right = self.and()?;
-            left = Expr::Or(self.truth(left)?.into(), self.truth(right)?.into());
-        }
-        Ok(left)
+        self.several(Word::Or, Self::and, Expr::Any)
     }
 
     fn and(&mut self) -> Result<Expr, SqlError> {
-        let mut left = self.equality()?;
-        while self.take_word(Word::And) {
-            self.operator()?;
-            let right = self.equality()?;
-            left = Expr::And(self.truth(left)?.into(), self.truth(right)?.into());
+        self.several(Word::And, Self::equality, Expr::All)
+    }
+
+    /// One of what `each` reads, or several with a word between them.
+    fn several(
+        &mut self,
+        word: Word,
+        each: fn(&mut Self) -> Result<Expr, SqlError>,
+        together: fn(Vec<Expr>) -> Expr,
+    ) -> Result<Expr, SqlError> {
+        let first = each(self)?;
+        if *self.peek() != Token::Word(word) {
+            return Ok(first);
         }
-        Ok(left)
+        let mut all = vec![self.truth(first)?];
+        while self.take_word(word) {
+            let next = each(self)?;
+            all.push(self.truth(next)?);
+        }
+        Ok(together(all))
     }
 
     fn equality(&mut self) -> Result<Expr, SqlError> {
-        let mut left = self.comparison()?;
+        let (mut left, mut chain) = (self.comparison()?, 0);
         loop {
             let not = self.peek() == &Token::Sign("<>");
             if not || self.peek() == &Token::Sign("=") {
                 self.next += 1;
-                self.operator()?;
+                self.chained(&mut chain)?;
                 let right = self.comparison()?;
                 left = self.equal(left, right)?;
                 if not {
                     left = Expr::Not(left.into());
                 }
             } else if self.take_word(Word::Is) {
-                self.operator()?;
+                self.chained(&mut chain)?;
                 let not = self.take_word(Word::Not);
                 if !self.take_word(Word::Null) {
                     return Err(self.error("NULL is missing"));
@@ -267,7 +274,7 @@ impl Parser {
     }
 
     fn comparison(&mut self) -> Result<Expr, SqlError> {
-        let mut left = self.unary()?;
+        let (mut left, mut chain) = (self.unary()?, 0);
         loop {
             let order = match self.peek() {
                 Token::Sign("<") => Order::Less,
@@ -277,13 +284,14 @@ impl Parser {
                 _ => match self.word_comparison(left)? {
                     (expr, true) => {
                         left = expr;
+                        self.chained(&mut chain)?;
                         continue;
                     }
                     (expr, false) => return Ok(expr),
                 },
             };
             self.next += 1;
-            self.operator()?;
+            self.chained(&mut chain)?;
             let right = self.unary()?;
             left = self.ordered(left, order, right)?;
         }
@@ -319,7 +327,6 @@ impl Parser {
                 return Ok((left, false));
             }
         };
-        self.operator()?;
         Ok((expr, true))
     }
 
@@ -338,11 +345,11 @@ impl Parser {
         if not {
             let below = self.ordered(left.clone(), Order::Less, low)?;
             let above = self.ordered(left, Order::Greater, high)?;
-            return Ok(Expr::Or(below.into(), above.into()));
+            return Ok(Expr::Any(vec![below, above]));
         }
         let above = self.ordered(left.clone(), Order::GreaterOrEqual, low)?;
         let below = self.ordered(left, Order::LessOrEqual, high)?;
-        Ok(Expr::And(above.into(), below.into()))
+        Ok(Expr::All(vec![above, below]))
     }
 
     fn within(&mut self, left: Expr, not: bool) -> Result<Expr, SqlError> {
