@@ -16,6 +16,27 @@ use remoting::clock;
 const JVM_PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
+fn java_clients_see_no_difference_where_the_broker_has_settings_of_its_own() {
+    if !stock::wanted() {
+        return;
+    }
+    let data = tempfile::tempdir().expect("a folder for the server");
+    let settings = [
+        ("enablePropertyFilter", "true"),
+        ("transactionCheckInterval", "1000"),
+        ("transactionTimeOut", "1000"),
+        ("transactionCheckMax", "3"),
+    ];
+    let server = Standalone::start(data.path(), &settings).expect("the server starts");
+    let address = server.nameserver.to_string();
+    let cases = ["--only", "consume-sql,transaction-check-max"];
+    for version in ["5.5.0", "4.9.8"] {
+        let said = stock::suite(&[&["java", version, &address], &cases[..]].concat(), &[]);
+        println!("{}", said.expect("all cases pass").lines().last().unwrap_or_default());
+    }
+}
+
+#[test]
 fn java_clients_are_told_to_reset_their_offsets_and_say_where_they_stand() {
     if !stock::wanted() {
         return;
