@@ -218,6 +218,15 @@ pub fn broker(
     Ok((process, address))
 }
 
+/// Our proxy alone, before the brokers of this nameserver.
+pub fn proxy(namesrv: &str) -> Result<(Process, SocketAddr)> {
+    let mut command = ferromq();
+    command.args(["proxy", "--namesrv", namesrv, "--port", "0"]);
+    let process = Process::start(command)?;
+    let address = process.line(|line| logged_address(line, "proxy ready"))?;
+    Ok((process, address))
+}
+
 /// `address=…` of a log line with this sentence.
 fn logged_address(line: &str, sentence: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once(sentence)?;
