@@ -276,6 +276,9 @@ impl Engine {
             let period_ns = 1e9 / rate.max(1) as f64;
             self.pace.get_or_insert(Pace { start_ns, period_ns, sent: 0 });
         }
+        for number in 0..self.clients.len() {
+            self.flush(number)?;
+        }
         let mut ready = Vec::new();
         let mut now = start_ns;
         let mut heard_ns = now;
