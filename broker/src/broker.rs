@@ -27,6 +27,8 @@ use crate::groups::{GROUPS_MAX, Groups};
 use crate::journal::{Journal, JournalError};
 use crate::locks::Locks;
 use crate::offsets::Offsets;
+use crate::pop::event::Event as PopEvent;
+use crate::pop::{self, Pops};
 use crate::registration::Reached;
 use crate::stats::Stats;
 use crate::topics::{self, TOPICS_MAX, Topic, Topics};
@@ -49,6 +51,7 @@ pub struct Broker {
     pub waiting: Arc<Waiting>,
     pub stats: Stats,
     pub journal: Journal,
+    pub pops: Pops,
     pub pool: Pool,
     pub shutdown: Shutdown,
     /// Changes whenever the topic table does, for those who tell others.
@@ -75,6 +78,7 @@ impl Broker {
         shutdown: Shutdown,
     ) -> Result<Arc<Self>, JournalError> {
         let journal = Journal::open(&store, &config.store_root, store_host)?;
+        let pops = Pops::open(&store, &config.store_root, store_host)?;
         let found = config_files::read(&config.store_root);
         let broker = Self {
             store,
@@ -88,6 +92,7 @@ impl Broker {
             waiting: Arc::default(),
             stats: Stats::new(&config.cluster),
             journal,
+            pops,
             pool,
             shutdown,
             topic_changes: watch::Sender::new(()),
@@ -101,6 +106,7 @@ impl Broker {
         };
         broker.restore(found)?;
         transaction::check::load(&broker).map_err(std::io::Error::from)?;
+        pop::load(&broker, clock::now_ms())?;
         Ok(Arc::new(broker))
     }
 
@@ -229,7 +235,25 @@ impl Broker {
         let recorded = self.journal.record(&self.store, events, now_ms, || {
             events.iter().for_each(|event| self.apply(event, now_ms));
         });
-        recorded.map_err(|error| Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string()))
+        recorded.map_err(|error| match error {
+            JournalError::Append(error) => refused(error),
+            error => Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string()),
+        })
+    }
+
+    /// Appends messages and what they change of the state as one group.
+    pub fn append_with(&self, batch: &mut Batch, events: &[Event]) -> Result<Appended, Refusal> {
+        let (now_ms, messages) = (clock::now_ms(), batch.len());
+        let recorded = self.journal.record_with(&self.store, batch, events, now_ms, || {
+            events.iter().for_each(|event| self.apply(event, now_ms));
+        });
+        let appended = recorded.map_err(|error| {
+            self.stats.flow.put_failed(messages);
+            Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string())
+        })?;
+        self.stats.flow.put(messages, batch.bytes());
+        self.waiting.arrived(batch.entries().map(|entry| entry.queue));
+        Ok(appended)
     }
 
     fn apply(&self, event: &Event, now_ms: i64) {
@@ -240,6 +264,7 @@ impl Broker {
             }
             Event::TopicDeleted(topic) => {
                 self.topics.remove(topic, now_ms);
+                self.pops.forget(None, Some(topic), now_ms);
                 self.offsets.apply(event);
                 self.stats.forget_topic(topic);
                 self.topic_changes.send_replace(());
@@ -249,10 +274,33 @@ impl Broker {
             Event::Forbidden { group, topic, bits } => {
                 self.groups.set_forbidden(group, topic, *bits, now_ms);
             }
-            Event::Offset { .. } | Event::OffsetsRemoved { .. } => self.offsets.apply(event),
+            Event::Offset { group, topic, queue_id, offset } => {
+                self.offsets.apply(event);
+                self.move_pops(group, topic, *queue_id, *offset, now_ms);
+            }
+            Event::OffsetsRemoved { group, topic } => {
+                self.offsets.apply(event);
+                self.pops.forget(Some(group), topic.as_deref(), now_ms);
+            }
             Event::Delayed { level, offset } => {
                 self.delayed.lock().insert(*level, *offset);
             }
+        }
+    }
+
+    /// A group was told to go on from somewhere else, which counts for what it pops, too.
+    fn move_pops(&self, group: &str, topic: &str, queue_id: i32, to: i64, now_ms: i64) {
+        let event = |ledger: &pop::ledger::Ledger| {
+            (ledger.committed() != to).then_some(PopEvent::Moved { to, at_ms: now_ms })
+        };
+        let moved = self.pops.moved(group, topic, queue_id, event, now_ms);
+        let written = moved.and_then(|moved| {
+            // It must not be lost when the power is, since the rest of this change is not.
+            let flushed = if moved { self.pops.journal.flush(&self.store, now_ms) } else { Ok(()) };
+            flushed.map_err(|error| pop::unwritten(&error))
+        });
+        if let Err(error) = written {
+            warn!(group, topic, queue_id, to, %error, "cannot write that a group that pops was moved");
         }
     }
 
@@ -287,8 +335,14 @@ impl Broker {
             refused(error)
         })?;
         self.stats.flow.put(batch.len(), batch.bytes());
-        self.waiting.arrived(batch.entries().map(|entry| entry.queue));
+        self.arrived(batch);
         Ok(appended)
+    }
+
+    /// Wakes whoever waits for what was appended.
+    pub fn arrived(&self, batch: &Batch) {
+        self.waiting.arrived(batch.entries().map(|entry| entry.queue));
+        self.pops.arrived(&self.store, batch.entries().map(|entry| entry.queue));
     }
 
     /// A unique key for a message that came without one.

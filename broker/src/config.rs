@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use remoting::settings;
+use remoting::tls;
 
 use protocol::body::DataVersion;
 use protocol::java_properties;
@@ -67,6 +68,8 @@ pub enum ConfigError {
     Blacklisted(String),
     #[error("`{0}` is read at start only; change it in the configuration file and restart")]
     StartOnly(String),
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
 }
 
 /// The values in force, by key, and the typed view of those we act on.
@@ -131,6 +134,11 @@ pub struct Config {
     pub protect_system_topics: bool,
     pub mixed_message_type: bool,
     pub clear_retry_topics: bool,
+    /// Topics that one registration names at most, and whether the table is told again and again.
+    pub split_registration: Option<usize>,
+    pub single_topic_register: bool,
+    pub force_register: bool,
+    pub tls: tls::Settings,
 }
 
 impl Config {
@@ -141,6 +149,9 @@ impl Config {
             .chain(OUR_DEFAULTS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())))
             .collect();
         let mut bound = false;
+        let (tls, given): (Vec<_>, Vec<_>) =
+            given.into_iter().partition(|(key, _)| key.starts_with("tls."));
+        let tls = tls::Settings::read(tls)?;
         for (key, value) in given {
             check_known(&values, &key)?;
             bound |= key == "bindAddress";
@@ -152,7 +163,9 @@ impl Config {
             let any = if advertised.is_some_and(|ip| ip.is_ipv6()) { "::" } else { "0.0.0.0" };
             values.insert("bindAddress".to_owned(), any.to_owned());
         }
-        Self::typed(values)
+        let config = Self::typed(values)?;
+        let client_enabled = tls.client_enabled || config.tls.client_enabled;
+        Ok(Self { tls: tls::Settings { client_enabled, ..tls }, ..config })
     }
 
     /// The same with some live keys changed, as UPDATE_BROKER_CONFIG asks.
@@ -179,7 +192,8 @@ impl Config {
             changed.insert(key.clone(), value.trim().to_owned());
             values.insert(key, value.trim().to_owned());
         }
-        Ok(Self { changed, version: self.version, ..Self::typed(values)? })
+        let tls = self.tls.clone();
+        Ok(Self { changed, version: self.version, tls, ..Self::typed(values)? })
     }
 
     /// Writes down what was changed while running, for the next start.
@@ -291,6 +305,14 @@ impl Config {
             protect_system_topics: read.flag("validateSystemTopicWhenUpdateTopic")?,
             mixed_message_type: read.flag("enableMixedMessageType")?,
             clear_retry_topics: read.flag("clearRetryTopicWhenDeleteTopic")?,
+            split_registration: read
+                .flag("enableSplitRegistration")?
+                .then(|| read.number("splitRegistrationSize", 2, 1 << 20))
+                .transpose()?
+                .map(|size| size as usize),
+            single_topic_register: read.flag("enableSingleTopicRegister")?,
+            force_register: read.flag("forceRegister")?,
+            tls: tls::Settings { client_enabled: read.flag("useTLS")?, ..Default::default() },
             values,
             changed: BTreeMap::new(),
             version: DataVersion::default(),

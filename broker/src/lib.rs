@@ -14,6 +14,7 @@ pub mod groups;
 pub mod journal;
 pub mod locks;
 pub mod offsets;
+pub mod pop;
 pub mod process;
 pub mod pull;
 pub mod query;

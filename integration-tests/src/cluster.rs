@@ -171,7 +171,11 @@ pub struct Standalone {
 impl Standalone {
     /// Starts on `data` and waits until it says it is ready.
     pub fn start(data: &Path, settings: &[(&str, &str)]) -> Result<Self> {
-        let process = Process::start(Self::command(data, settings))?;
+        Self::ready(Process::start(Self::command(data, settings))?)
+    }
+
+    /// The same for a process that was started in another way.
+    pub fn ready(process: Process) -> Result<Self> {
         let address = |line: &str, name: &str| {
             line.trim().strip_prefix(name).and_then(|rest| rest.trim().parse().ok())
         };

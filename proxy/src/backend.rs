@@ -2,7 +2,9 @@
 
 pub mod cache;
 pub mod cluster;
+mod commands;
 pub mod faults;
+pub mod local;
 pub mod route;
 
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use protocol::request::Request;
 pub use remoting::pool::Failed;
 
 use cluster::Cluster;
+use local::Local;
 use route::Route;
 
 /// How long a broker may take for an answer that does not wait for anything.
@@ -30,6 +33,7 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub enum Backend {
     Cluster(Cluster),
+    Local(Local),
 }
 
 /// Messages for one queue, to be stored together.
@@ -65,8 +69,8 @@ pub struct Stored {
 #[derive(Debug)]
 pub struct Popped {
     pub header: PopMessageReply,
-    /// Records, one after another.
-    pub records: Bytes,
+    /// Records, one after another, in pieces of whole records.
+    pub records: Vec<Bytes>,
 }
 
 /// How a pop ended.
@@ -100,6 +104,7 @@ impl Backend {
     pub async fn route(&self, topic: &str) -> Result<Option<Arc<Route>>, Failed> {
         match self {
             Self::Cluster(cluster) => cluster.route(topic).await,
+            Self::Local(local) => Ok(local.route(topic)),
         }
     }
 
@@ -107,6 +112,7 @@ impl Backend {
     pub async fn topic(&self, topic: &str) -> Result<Option<Arc<TopicConfig>>, Failed> {
         match self {
             Self::Cluster(cluster) => cluster.topic(topic).await,
+            Self::Local(local) => Ok(local.topic(topic)),
         }
     }
 
@@ -114,6 +120,7 @@ impl Backend {
     pub async fn group(&self, group: &str) -> Result<Arc<SubscriptionGroupConfig>, Failed> {
         match self {
             Self::Cluster(cluster) => cluster.group(group).await,
+            Self::Local(local) => local.group(group),
         }
     }
 
@@ -121,6 +128,7 @@ impl Backend {
     pub async fn send(&self, broker: &str, messages: Outgoing<'_>) -> Result<Vec<Stored>, Failed> {
         match self {
             Self::Cluster(cluster) => cluster.send(broker, messages).await,
+            Self::Local(local) => local.send(broker, messages).await,
         }
     }
 
@@ -133,6 +141,7 @@ impl Backend {
     ) -> Result<Pop, Failed> {
         match self {
             Self::Cluster(cluster) => cluster.pop(broker, request, timeout).await,
+            Self::Local(local) => local.pop(broker, request, timeout).await,
         }
     }
 
@@ -145,6 +154,7 @@ impl Backend {
     ) -> Result<Pulled, Failed> {
         match self {
             Self::Cluster(cluster) => cluster.pull(broker, request, polling).await,
+            Self::Local(local) => local.pull(broker, request, polling).await,
         }
     }
 
@@ -157,6 +167,7 @@ impl Backend {
     ) -> Result<(R::Reply, Command<'static>), Failed> {
         match self {
             Self::Cluster(cluster) => cluster.ask(broker, request, body, ANSWER_TIMEOUT).await,
+            Self::Local(local) => local.ask_named(broker, request, body, ANSWER_TIMEOUT).await,
         }
     }
 
@@ -168,6 +179,7 @@ impl Backend {
     ) -> Result<Command<'static>, Failed> {
         match self {
             Self::Cluster(cluster) => cluster.command(broker, command, ANSWER_TIMEOUT).await,
+            Self::Local(local) => local.command(broker, command, ANSWER_TIMEOUT).await,
         }
     }
 
@@ -175,6 +187,23 @@ impl Backend {
     pub async fn broker_at(&self, address: &str) -> Option<String> {
         match self {
             Self::Cluster(cluster) => cluster.broker_at(address).await,
+            Self::Local(local) => local.brokers().pop(),
+        }
+    }
+
+    /// Where the broker of this name is: its master, or the one with the lowest id without it.
+    pub async fn address(&self, broker: &str) -> Result<String, Failed> {
+        match self {
+            Self::Cluster(cluster) => cluster.address(broker).await,
+            Self::Local(local) => local.address(broker),
+        }
+    }
+
+    /// What a nameserver answers.
+    pub async fn nameserver(&self, command: Command<'static>) -> Result<Command<'static>, Failed> {
+        match self {
+            Self::Cluster(cluster) => cluster.nameserver(command).await,
+            Self::Local(local) => local.nameserver(command).await,
         }
     }
 
@@ -182,6 +211,7 @@ impl Backend {
     pub async fn brokers(&self) -> Result<Vec<String>, Failed> {
         match self {
             Self::Cluster(cluster) => cluster.brokers().await,
+            Self::Local(local) => Ok(local.brokers()),
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod message;
 pub mod popped;
 pub mod process;
 pub mod receipts;
+pub mod relay;
 
 /// The services of the gRPC protocol.
 pub mod service {

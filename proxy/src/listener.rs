@@ -1,4 +1,4 @@
-//! Takes connections: encrypted or plain, as their first bytes say; then HTTP/2.
+//! Takes connections: encrypted or plain, HTTP/2 or remoting, as their first bytes say.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use protocol::grpc::Endpoints;
 use remoting::opening::{self, Language};
 use remoting::process::Shutdown;
+use remoting::server;
 use remoting::tls::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,6 +26,7 @@ use tracing::{debug, warn};
 use crate::front::Front;
 use crate::grpc::Messaging;
 use crate::grpc::context::Connection;
+use crate::relay::Door;
 use crate::service::messaging_service_server::MessagingServiceServer;
 
 type Reflection = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
@@ -65,7 +67,13 @@ impl Listener {
     }
 
     /// Serves until `shutdown`, then lets what is in flight end.
-    pub async fn serve(self, front: Arc<Front>, acceptor: Arc<Acceptor>, shutdown: Shutdown) {
+    pub async fn serve(
+        self,
+        front: Arc<Front>,
+        door: Arc<Door>,
+        acceptor: Arc<Acceptor>,
+        shutdown: Shutdown,
+    ) {
         let service = Services::new(&front);
         let tasks = TaskTracker::new();
         loop {
@@ -90,11 +98,11 @@ impl Listener {
             let advertise = self.advertise.clone();
             let connection = Connection { remote, local, advertise };
             let (front, service) = (front.clone(), service.clone());
-            let acceptor = acceptor.clone();
-            let shutdown = shutdown.clone();
+            let (door, acceptor) = (door.clone(), acceptor.clone());
+            let shutdown = shutdown.child_token();
             tasks.spawn(async move {
                 front.stats.connections.fetch_add(1, Ordering::Relaxed);
-                let serving = serve_one(stream, connection, &acceptor, service, shutdown);
+                let serving = serve_one(stream, connection, &acceptor, service, &door, shutdown);
                 if let Err(error) = serving.await {
                     debug!(%remote, error, "connection lost");
                 }
@@ -112,6 +120,7 @@ async fn serve_one(
     mut connection: Connection,
     acceptor: &Acceptor,
     service: Services,
+    door: &Arc<Door>,
     shutdown: Shutdown,
 ) -> Result<(), String> {
     if let Err(error) = stream.set_nodelay(true) {
@@ -121,13 +130,16 @@ async fn serve_one(
         opened = opening::open(stream, acceptor) => opened.map_err(|error| error.to_string())?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    if opened.language != Language::Http2 {
-        return Err("only gRPC is spoken here".to_owned());
-    }
     // Behind a load balancer the client is whom that one names.
     if let Some((client, asked)) = opened.origin.as_ref().and_then(|origin| origin.addresses) {
         connection.remote = client;
         connection.local = asked;
+    }
+    if opened.language == Language::Remoting {
+        let between = (connection.remote, connection.local);
+        let serving = server::serve_stream(opened.stream, opened.head, between, door, shutdown);
+        Box::pin(serving).await;
+        return Ok(());
     }
     serve_http(opened.into_io(), Arc::new(connection), service, shutdown).await
 }

@@ -118,6 +118,17 @@ async fn serve_one<S: Service>(
     }
     // Behind a load balancer everybody would look the same.
     let remote = origin.and_then(|it| it.addresses).map_or(remote, |(client, _)| client);
+    serve_stream(stream, head, (remote, local), service, shutdown).await;
+}
+
+/// Serves a connection between `remote` and `local` of which `head` has been read already.
+pub async fn serve_stream<S: Service>(
+    stream: Stream,
+    head: Vec<u8>,
+    (remote, local): (SocketAddr, SocketAddr),
+    service: &Arc<S>,
+    shutdown: Shutdown,
+) {
     let (peer, commands) = Peer::new(remote, local);
     let peer = Arc::new(peer);
     let session = service.open(&peer);

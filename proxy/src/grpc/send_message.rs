@@ -1,6 +1,7 @@
 //! Stores one or many messages of one topic; as many entries in the answer as messages were sent.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use protocol::grpc::{
     Code, Message, MessageType, SendMessageRequest, SendMessageResponse, SendResultEntry,
@@ -152,7 +153,7 @@ async fn send_part(
 ) -> Result<(String, Vec<Stored>), Failure> {
     let mut failure = None;
     for attempt in 0..ATTEMPTS_MAX {
-        let Some((holder, queue_id)) = queue(front, route, part, attempt) else { break };
+        let Some((holder, queue_id)) = queue(front, route, part) else { break };
         let broker = &route.brokers[holder].broker;
         let messages =
             Outgoing { topic, queue_id, sys_flag: part.flags, born_ms, messages: &part.entries };
@@ -163,7 +164,12 @@ async fn send_part(
         front.faults.note(broker, took, answered, clock::instant());
         match outcome {
             Ok(stored) => return Ok((broker.clone(), stored)),
-            Err(error) if safe_to_repeat(&error) && part.message_group.is_none() => {
+            // The broker has more to do than it can; in a moment it may take the message.
+            Err(error) if is_busy(&error) => {
+                failure = Some(error.into());
+                tokio::time::sleep(BUSY_PAUSE * (attempt as u32 + 1)).await;
+            }
+            Err(error) if not_sent(&error) && part.message_group.is_none() => {
                 failure = Some(error.into());
             }
             Err(error) => return Err(error.into()),
@@ -177,14 +183,22 @@ async fn send_part(
 /// Brokers tried for one part.
 const ATTEMPTS_MAX: usize = 3;
 
-/// Whether nothing can have been stored.
-fn safe_to_repeat(failed: &Failed) -> bool {
+/// How long a busy broker is left alone first, and again as long each time after.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
+/// Whether a broker refused because it was busy: it has stored nothing.
+fn is_busy(failed: &Failed) -> bool {
+    matches!(failed, Failed::Refused { code, .. } if *code == ReplyCode::SystemBusy.to_wire())
+}
+
+/// Whether the message has not left this process.
+fn not_sent(failed: &Failed) -> bool {
     use remoting::peer::CallError;
     matches!(failed, Failed::Call(CallError::Connect { .. } | CallError::Full(_)))
 }
 
 /// The queue for a part: by its message group, or the next whose broker is not to be avoided.
-fn queue(front: &Front, route: &Route, part: &Part, attempt: usize) -> Option<(usize, i32)> {
+fn queue(front: &Front, route: &Route, part: &Part) -> Option<(usize, i32)> {
     let count = route.writable.len();
     if count == 0 {
         return None;
@@ -196,7 +210,7 @@ fn queue(front: &Front, route: &Route, part: &Part, attempt: usize) -> Option<(u
     }
     let turn = front.turn.fetch_add(1, Ordering::Relaxed);
     if route.brokers.len() == 1 {
-        return (attempt == 0).then(|| route.writable[turn % count]);
+        return Some(route.writable[turn % count]);
     }
     let now = clock::instant();
     let in_turn = (0..count).map(|step| route.writable[(turn + step) % count]);
