@@ -26,7 +26,7 @@ pub(super) enum Rpc {
 }
 
 impl Rpc {
-    fn path(self) -> &'static str {
+    pub(super) fn path(self) -> &'static str {
         match self {
             Self::QueryRoute => "/apache.rocketmq.v2.MessagingService/QueryRoute",
             Self::Heartbeat => "/apache.rocketmq.v2.MessagingService/Heartbeat",

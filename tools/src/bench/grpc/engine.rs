@@ -147,7 +147,7 @@ impl Client {
         };
         let settings = calls::settings(role, &place.topic, &place.group);
         let fields = calls::fields(Rpc::Telemetry, &place.proxy, &client.id);
-        let telemetry = client.connection.call(&fields, &settings, true);
+        let telemetry = client.connection.call(Rpc::Telemetry.path(), &fields, &settings, true);
         client.connection.flush()?;
         let (mut heard, mut refused) = (false, false);
         while !heard {
@@ -168,7 +168,7 @@ impl Client {
     /// One call whose answer is waited for.
     fn ask(&mut self, place: &Place, rpc: Rpc, request: &[u8]) -> Result<Vec<u8>> {
         let fields = calls::fields(rpc, &place.proxy, &self.id);
-        let wanted = self.connection.call(&fields, request, false);
+        let wanted = self.connection.call(rpc.path(), &fields, request, false);
         let (mut answer, mut ended) = (None, false);
         while !ended {
             self.connection.flush()?;
@@ -336,7 +336,7 @@ impl Engine {
             let client = &mut self.clients[number];
             let request = calls::heartbeat(client.role, &self.place.group);
             let fields = calls::fields(Rpc::Heartbeat, &self.place.proxy, &client.id);
-            let stream = client.connection.call(&fields, &request, false);
+            let stream = client.connection.call(Rpc::Heartbeat.path(), &fields, &request, false);
             client.calls.insert(stream, Call::Beat);
             self.flush(number)?;
         }
@@ -386,7 +386,7 @@ impl Engine {
         let client = &mut self.clients[number];
         let fields = calls::fields(Rpc::SendMessage, &self.place.proxy, &client.id);
         let request = self.send.stamp(&mut self.sequence, since_ns);
-        let stream = client.connection.call(&fields, request, false);
+        let stream = client.connection.call(Rpc::SendMessage.path(), &fields, request, false);
         client.calls.insert(stream, Call::Send { since_ns, code: 0 });
         client.sends += 1;
     }
@@ -396,7 +396,7 @@ impl Engine {
         let Some((_, request, acks)) = &self.receiving else { return };
         let client = &mut self.clients[number];
         let fields = calls::fields(Rpc::ReceiveMessage, &self.place.proxy, &client.id);
-        let stream = client.connection.call(&fields, request, false);
+        let stream = client.connection.call(Rpc::ReceiveMessage.path(), &fields, request, false);
         let mut head = Vec::new();
         acks.begin(&mut head);
         client.calls.insert(stream, Call::Receive { since_ns, acks: head, count: 0, code: 0 });
@@ -455,7 +455,7 @@ impl Engine {
             Call::Receive { since_ns, acks, count, .. } => {
                 let client = &mut self.clients[number];
                 let fields = calls::fields(Rpc::AckMessage, &self.place.proxy, &client.id);
-                let stream = client.connection.call(&fields, &acks, false);
+                let stream = client.connection.call(Rpc::AckMessage.path(), &fields, &acks, false);
                 client.calls.insert(stream, Call::Ack { since_ns, count, code: 0 });
                 if self.receiving.as_ref().is_some_and(|(receiving, _, _)| receiving.push) {
                     self.receive(number);
