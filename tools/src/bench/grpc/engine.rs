@@ -19,7 +19,7 @@ use crate::bench::poll::Poll;
 /// Clients say that they live so often.
 const BEAT_NS: u64 = 10_000_000_000;
 const SILENCE_MAX: Duration = Duration::from_secs(45);
-const DRAIN_MAX: Duration = Duration::from_secs(5);
+const DRAIN_MAX: Duration = Duration::from_secs(30);
 /// Requests enqueued before they are written, so that the first are on their way early.
 const CALLS_PER_WRITE: usize = 16;
 
@@ -92,6 +92,8 @@ enum Call {
 pub(super) struct Tally {
     pub(super) sent: u64,
     pub(super) received: u64,
+    /// Of these, sent by this engine.
+    pub(super) arrived: u64,
     pub(super) acknowledged: u64,
     pub(super) send_ns: Histogram<u64>,
     /// From when a message was due to its receipt.
@@ -106,6 +108,7 @@ impl Tally {
         Self {
             sent: 0,
             received: 0,
+            arrived: 0,
             acknowledged: 0,
             send_ns: figures::histogram(),
             arrival_ns: figures::histogram(),
@@ -413,12 +416,12 @@ impl Engine {
     }
 
     fn read(&mut self, number: usize, now: u64) -> Result<()> {
-        let Self { clients, tally, .. } = self;
+        let Self { clients, tally, send, .. } = self;
         let Client { connection, calls, ended, .. } = &mut clients[number];
         let open = connection.read(|stream, event| match event {
             Event::Message(message) => {
                 if let Some(call) = calls.get_mut(&stream) {
-                    call.hear(message, now, tally);
+                    call.hear(message, now, send, tally);
                 }
             }
             Event::End => ended.extend(calls.remove(&stream).map(|call| (stream, call))),
@@ -481,7 +484,7 @@ impl Engine {
 
 impl Call {
     /// Takes one message of the answer.
-    fn hear(&mut self, message: &[u8], now: u64, tally: &mut Tally) {
+    fn hear(&mut self, message: &[u8], now: u64, send: &Send, tally: &mut Tally) {
         match self {
             Self::Send { code, .. } | Self::Ack { code, .. } => *code = calls::code(message),
             Self::Receive { acks, count, code, .. } => match calls::received(message) {
@@ -490,7 +493,8 @@ impl Call {
                     Acks::add(acks, id, handle);
                     *count += 1;
                     tally.received += 1;
-                    if let Some(due) = body.first_chunk().map(|due| u64::from_be_bytes(*due)) {
+                    if let Some(due) = send.due(id, body) {
+                        tally.arrived += 1;
                         figures::record(&mut tally.arrival_ns, now.saturating_sub(due));
                     }
                 }
