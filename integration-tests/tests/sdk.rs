@@ -339,3 +339,45 @@ async fn a_shutdown_lets_listeners_finish() -> Result<()> {
     assert!(again.receive(1, Duration::from_secs(10)).await?.is_empty());
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_proxy_is_not_missed() -> Result<()> {
+    const GAP_MAX: Duration = Duration::from_secs(3);
+    let mut ground = Ground::start(2)?;
+    let (topic, group) = (ground.topic("kill", Kind::Normal)?, ground.group("kill", false, 16)?);
+    // Clients choose their proxy at random: among several, some are at the one that is killed.
+    let (show, mut seen) = mpsc::unbounded_channel();
+    let mut consumers = Vec::new();
+    for _ in 0..4 {
+        let show = show.clone();
+        let listener = move |delivery: Arc<Delivery>| {
+            let _ = show.send(delivery);
+            async { Outcome::Success }
+        };
+        let consumer = PushConsumer::builder(ground.options()?, &group);
+        consumers.push(consumer.subscribe(&topic, Filter::All).start(listener).await?);
+    }
+    let mut producers = Vec::new();
+    for _ in 0..4 {
+        producers.push(Producer::builder(ground.options()?).topic(&topic).start().await?);
+    }
+    let mut sent = HashSet::new();
+    let mut longest = Duration::ZERO;
+    for number in 0..200 {
+        if number == 100 {
+            ground.proxies[0].kill();
+        }
+        let began = clock::instant();
+        let message = Message::builder(&topic, format!("{number}")).build()?;
+        sent.insert(producers[number % producers.len()].send(&message).await?.message_id);
+        longest = longest.max(began.elapsed());
+    }
+    ensure!(longest < GAP_MAX, "a send took {longest:?}");
+    while !sent.is_empty() {
+        sent.remove(&next(&mut seen).await?.message_id);
+    }
+    for consumer in consumers {
+        consumer.shutdown().await;
+    }
+    Ok(())
+}
