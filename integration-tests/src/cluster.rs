@@ -218,6 +218,18 @@ pub fn broker(
     Ok((process, address))
 }
 
+/// Our proxy alone, before whatever cluster this nameserver knows.
+pub fn proxy(namesrv: SocketAddr, settings: &[(&str, &str)]) -> Result<(Process, SocketAddr)> {
+    let mut command = ferromq();
+    command.args(["proxy", "--namesrv", &namesrv.to_string(), "--port", "0"]);
+    for (key, value) in settings {
+        command.arg("--set").arg(format!("{key}={value}"));
+    }
+    let process = Process::start(command)?;
+    let address = process.line(|line| logged_address(line, "proxy ready"))?;
+    Ok((process, address))
+}
+
 /// `address=…` of a log line with this sentence.
 fn logged_address(line: &str, sentence: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once(sentence)?;
