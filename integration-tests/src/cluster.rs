@@ -223,9 +223,9 @@ pub fn broker(
 }
 
 /// Our proxy alone; both kinds of clients come in at its address.
-pub fn proxy(namesrv: &str, settings: &[(&str, &str)]) -> Result<(Process, SocketAddr)> {
+pub fn proxy(namesrv: SocketAddr, settings: &[(&str, &str)]) -> Result<(Process, SocketAddr)> {
     let mut command = ferromq();
-    command.args(["proxy", "--namesrv", namesrv]);
+    command.args(["proxy", "--namesrv", &namesrv.to_string()]);
     for port in ["grpcServerPort=0", "remotingListenPort=0"] {
         command.args(["--set", port]);
     }

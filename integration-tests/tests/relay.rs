@@ -13,8 +13,8 @@ use integration_tests::cluster::{self, PATIENCE, Process};
 use integration_tests::stock;
 use integration_tests::wire::{Wire, success};
 use protocol::body::{
-    ConsumerConnection, ConsumerData, GetConsumerListByGroupResponseBody, HeartbeatData, SubscriptionData,
-    TopicRouteData,
+    ConsumerConnection, ConsumerData, GetConsumerListByGroupResponseBody, HeartbeatData,
+    SubscriptionData, TopicRouteData,
 };
 use protocol::frame::Command;
 use protocol::header::client::{GetConsumerConnectionList, GetConsumerListByGroup};
@@ -45,7 +45,7 @@ fn cluster(names: &[&str]) -> Cluster {
         processes.push(work);
         brokers.push(address);
     }
-    let (door, proxy) = cluster::proxy(&namesrv.to_string(), &[]).unwrap();
+    let (door, proxy) = cluster::proxy(namesrv, &[]).unwrap();
     processes.push(door);
     Cluster { _processes: processes, _data: data, brokers, proxy }
 }
@@ -56,8 +56,11 @@ fn route(wire: &mut Wire, topic: &str) -> TopicRouteData {
 }
 
 fn heartbeat(client: &str, topic: &str) -> Command<'static> {
-    let subscription =
-        SubscriptionData { topic: topic.to_owned(), sub_string: "*".to_owned(), ..Default::default() };
+    let subscription = SubscriptionData {
+        topic: topic.to_owned(),
+        sub_string: "*".to_owned(),
+        ..Default::default()
+    };
     let group = ConsumerData {
         group_name: "group".to_owned(),
         subscription_data_set: vec![subscription],
@@ -69,7 +72,8 @@ fn heartbeat(client: &str, topic: &str) -> Command<'static> {
         ..Default::default()
     };
     let code = RequestCode::Heartbeat.to_wire();
-    Command::request(code, &protocol::header::Empty {}).with_body(json::write(&data, Dialect::Standard))
+    Command::request(code, &protocol::header::Empty {})
+        .with_body(json::write(&data, Dialect::Standard))
 }
 
 fn members(wire: &mut Wire) -> Vec<String> {
@@ -179,7 +183,7 @@ fn a_broker_that_comes_back_is_found_again() {
     let store = data.path().join("store");
     let settings = [("brokerName", "a")];
     let (mut work, _) = cluster::broker(&store, &namesrv.to_string(), &settings).unwrap();
-    let (_door, proxy) = cluster::proxy(&namesrv.to_string(), &[]).unwrap();
+    let (_door, proxy) = cluster::proxy(namesrv, &[]).unwrap();
     let mut wire = Wire::connect(proxy).unwrap();
     assert_eq!(send(&mut wire, Some("a")), Some(0), "topics make themselves");
     work.kill();
@@ -227,7 +231,7 @@ fn clients_of_a_stock_broker_see_no_difference() {
     let data = tempfile::tempdir().unwrap();
     let (_map, namesrv) = stock::nameserver(&data.path().join("map")).unwrap();
     let (_work, _) = stock::broker(&data.path().join("stock"), namesrv, "broker-a").unwrap();
-    let (_door, proxy) = cluster::proxy(&namesrv.to_string(), &[]).unwrap();
+    let (_door, proxy) = cluster::proxy(namesrv, &[]).unwrap();
     for client in [&["java", "5.5.0"][..], &["java", "4.9.8"], &["go"]] {
         let address = proxy.to_string();
         let args: Vec<&str> = client.iter().copied().chain([address.as_str()]).collect();

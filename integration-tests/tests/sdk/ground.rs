@@ -69,7 +69,7 @@ impl Ground {
         let mut addresses = Vec::new();
         let mut started = Vec::new();
         for _ in 0..proxies {
-            let (process, address) = cluster::proxy(&namesrv)?;
+            let (process, address) = cluster::proxy(&namesrv, &[])?;
             addresses.push(format!("127.0.0.1:{}", address.port()));
             started.push(process);
         }
