@@ -23,8 +23,8 @@ pub(crate) struct Ground {
     pub(crate) endpoints: String,
     broker: SocketAddr,
     /// Killed in this order, before their store goes.
-    pub(crate) proxies: Vec<Process>,
-    _servers: Vec<Process>,
+    pub(crate) proxies: Mutex<Vec<Process>>,
+    _servers: Mutex<Vec<Process>>,
     _store: Option<TempDir>,
 }
 
@@ -54,7 +54,8 @@ impl Ground {
     }
 
     fn named(endpoints: String, broker: &str) -> Result<Self> {
-        let (proxies, servers, broker) = (Vec::new(), Vec::new(), broker.parse()?);
+        let broker = broker.parse()?;
+        let (proxies, servers) = (Mutex::default(), Mutex::default());
         Ok(Self { endpoints, broker, proxies, _servers: servers, _store: None })
     }
 
@@ -76,14 +77,19 @@ impl Ground {
         Ok(Self {
             endpoints: addresses.join(";"),
             broker,
-            proxies: started,
-            _servers: vec![process, nameserver],
+            proxies: Mutex::new(started),
+            _servers: Mutex::new(vec![process, nameserver]),
             _store: Some(store),
         })
     }
 
     pub(crate) fn options(&self) -> Result<Options> {
         Ok(Options::new(&self.endpoints)?.plaintext())
+    }
+
+    /// `kill -9` of one proxy.
+    pub(crate) fn kill_proxy(&self, number: usize) {
+        self.proxies.lock().unwrap_or_else(PoisonError::into_inner)[number].kill();
     }
 
     /// Makes a topic of a name of its own.

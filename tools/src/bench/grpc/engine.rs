@@ -65,6 +65,8 @@ pub(super) struct Engine {
     origin: Instant,
     pace: Option<Pace>,
     next_beat_ns: u64,
+    /// What has been received is acknowledged, and nothing more is received.
+    draining: bool,
     pub(super) tally: Tally,
 }
 
@@ -209,6 +211,7 @@ impl Engine {
             origin,
             pace: None,
             next_beat_ns: BEAT_NS,
+            draining: false,
             tally: Tally::new(),
         };
         for _ in 0..sending.map_or(0, |sending| sending.connections) {
@@ -314,6 +317,7 @@ impl Engine {
     pub(super) fn drain(&mut self) -> Result<()> {
         self.sending = None;
         self.pace = None;
+        self.draining = true;
         let end_ns = self.now_ns() + DRAIN_MAX.as_nanos() as u64;
         let mut ready = Vec::new();
         let busy = |client: &Client| {
@@ -395,6 +399,9 @@ impl Engine {
     }
 
     fn receive(&mut self, number: usize) {
+        if self.draining {
+            return;
+        }
         let since_ns = self.now_ns();
         let Some((_, request, acks)) = &self.receiving else { return };
         let client = &mut self.clients[number];
