@@ -112,7 +112,7 @@ fn what_a_request_names_is_asked_and_nothing_else_is_shown() {
         let max = protocol::header::offset::GetMaxOffset {
             topic: consumed.1.clone(),
             queue_id: 0,
-            committed: None,
+            committed: true,
         };
         assert_eq!(direct.ask(&max).unwrap().0.offset, count);
     }

@@ -63,14 +63,14 @@ impl Ground {
     pub(crate) fn start(proxies: usize) -> Result<Self> {
         let store = tempfile::tempdir()?;
         let (nameserver, namesrv) = cluster::nameserver(&store.path().join("nameserver"))?;
-        let namesrv = namesrv.to_string();
         // Orphaned transactions are asked about after a second.
         let settings = [("transactionTimeOut", "1000"), ("transactionCheckInterval", "1000")];
-        let (process, broker) = cluster::broker(&store.path().join("broker"), &namesrv, &settings)?;
+        let (process, broker) =
+            cluster::broker(&store.path().join("broker"), &namesrv.to_string(), &settings)?;
         let mut addresses = Vec::new();
         let mut started = Vec::new();
         for _ in 0..proxies {
-            let (process, address) = cluster::proxy(&namesrv, &[])?;
+            let (process, address) = cluster::proxy(namesrv, &[])?;
             addresses.push(format!("127.0.0.1:{}", address.port()));
             started.push(process);
         }
