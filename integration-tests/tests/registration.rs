@@ -33,8 +33,7 @@ fn a_change_among_a_hundred_thousand_topics_is_told_alone() {
 fn compressed_and_split_registrations_are_understood() {
     let data = tempfile::tempdir().unwrap();
     let (_map, namesrv) = cluster::nameserver(&data.path().join("map")).unwrap();
-    let settings =
-        [("compressedRegister", "true"), ("enableSplitRegistration", "true")];
+    let settings = [("compressedRegister", "true"), ("enableSplitRegistration", "true")];
     let (_work, broker) =
         cluster::broker(&data.path().join("broker"), &namesrv.to_string(), &settings).unwrap();
     make(broker, 0, 3000);

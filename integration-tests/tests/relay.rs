@@ -13,8 +13,8 @@ use integration_tests::cluster::{self, PATIENCE, Process};
 use integration_tests::stock;
 use integration_tests::wire::{Wire, success};
 use protocol::body::{
-    ConsumerConnection, ConsumerData, GetConsumerListByGroupResponseBody, HeartbeatData, SubscriptionData,
-    TopicRouteData,
+    ConsumerConnection, ConsumerData, GetConsumerListByGroupResponseBody, HeartbeatData,
+    SubscriptionData, TopicRouteData,
 };
 use protocol::frame::Command;
 use protocol::header::client::{GetConsumerConnectionList, GetConsumerListByGroup};
@@ -56,8 +56,11 @@ fn route(wire: &mut Wire, topic: &str) -> TopicRouteData {
 }
 
 fn heartbeat(client: &str, topic: &str) -> Command<'static> {
-    let subscription =
-        SubscriptionData { topic: topic.to_owned(), sub_string: "*".to_owned(), ..Default::default() };
+    let subscription = SubscriptionData {
+        topic: topic.to_owned(),
+        sub_string: "*".to_owned(),
+        ..Default::default()
+    };
     let group = ConsumerData {
         group_name: "group".to_owned(),
         subscription_data_set: vec![subscription],
@@ -69,7 +72,8 @@ fn heartbeat(client: &str, topic: &str) -> Command<'static> {
         ..Default::default()
     };
     let code = RequestCode::Heartbeat.to_wire();
-    Command::request(code, &protocol::header::Empty {}).with_body(json::write(&data, Dialect::Standard))
+    Command::request(code, &protocol::header::Empty {})
+        .with_body(json::write(&data, Dialect::Standard))
 }
 
 fn members(wire: &mut Wire) -> Vec<String> {
@@ -108,7 +112,7 @@ fn what_a_request_names_is_asked_and_nothing_else_is_shown() {
         let max = protocol::header::offset::GetMaxOffset {
             topic: consumed.1.clone(),
             queue_id: 0,
-            committed: None,
+            committed: false,
         };
         assert_eq!(direct.ask(&max).unwrap().0.offset, count);
     }

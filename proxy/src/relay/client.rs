@@ -166,13 +166,13 @@ impl Client {
     }
 
     async fn connect(&self, broker: &str) -> Result<Arc<Peer>, CallError> {
-        let failed =
-            |reason: String| CallError::Connect { address: broker.to_owned(), reason };
+        let failed = |reason: String| CallError::Connect { address: broker.to_owned(), reason };
         let connecting = async {
             let address = self.door.front.backend.address(broker).await;
             let address = address.map_err(|error| failed(error.to_string()))?;
             let mut resolved = lookup_host(&address).await.map_err(|e| failed(e.to_string()))?;
-            let resolved = resolved.next().ok_or_else(|| failed(format!("{address} is nowhere")))?;
+            let resolved =
+                resolved.next().ok_or_else(|| failed(format!("{address} is nowhere")))?;
             let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
             let session = Asking(self.peer.clone());
             let link = server::connect_for(
@@ -190,7 +190,8 @@ impl Client {
             })
         };
         let link = tokio::time::timeout(CONNECT_MAX, connecting);
-        let link = link.await.map_err(|_| failed(format!("no connection within {CONNECT_MAX:?}")))??;
+        let link =
+            link.await.map_err(|_| failed(format!("no connection within {CONNECT_MAX:?}")))??;
         // The broker knows the client before it is asked for anything.
         let heartbeat = self.heard.lock().heartbeat.clone();
         if let Some(heartbeat) = heartbeat
