@@ -107,6 +107,11 @@ pub struct Config {
     pub region: String,
     pub trace_on: bool,
     pub long_polling: bool,
+    /// Queues are shared out when clients ask for it.
+    pub server_load_balancer: bool,
+    /// Groups pop where nothing else was said, and share so many queues with others then.
+    pub pop_by_default: bool,
+    pub pop_share_queues: i32,
     pub short_polling: Duration,
     pub register_period: Duration,
     pub register_timeout: Duration,
@@ -123,6 +128,7 @@ pub struct Config {
     pub notify_consumer_changes: bool,
     pub lite_pull: bool,
     pub store_replies: bool,
+    pub property_filter: bool,
     pub channel_expiry_ms: i64,
     pub query_max: i32,
     pub accept_sends_from_ms: i64,
@@ -272,6 +278,14 @@ impl Config {
             region: read.text("regionId"),
             trace_on: read.flag("traceOn")?,
             long_polling: read.flag("longPollingEnable")?,
+            server_load_balancer: read.flag("serverLoadBalancerEnable")?,
+            pop_by_default: match values["defaultMessageRequestMode"].as_str() {
+                "PULL" => false,
+                "POP" => true,
+                _ => return Err(read.bad("defaultMessageRequestMode", "PULL or POP")),
+            },
+            pop_share_queues: read.number("defaultPopShareQueueNum", -1, i64::from(i32::MAX))?
+                as i32,
             short_polling: read.millis("shortPollingTimeMills")?,
             register_period: read
                 .millis("registerNameServerPeriod")?
@@ -290,6 +304,7 @@ impl Config {
             notify_consumer_changes: read.flag("notifyConsumerIdsChangedEnable")?,
             lite_pull: read.flag("litePullMessageEnable")?,
             store_replies: read.flag("storeReplyMessageEnable")?,
+            property_filter: read.flag("enablePropertyFilter")?,
             channel_expiry_ms: read.number("channelExpiredTimeout", 1000, i64::MAX)?,
             query_max: read.number("defaultQueryMaxNum", 1, 65_535)? as i32,
             accept_sends_from_ms: read.number("startAcceptSendRequestTimeStamp", 0, i64::MAX)?,

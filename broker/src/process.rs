@@ -27,6 +27,9 @@ const SAMPLE_PERIOD: Duration = Duration::from_secs(10);
 /// How often the tables are compared with their files, and loose commits enter the log.
 const FILES_PERIOD: Duration = Duration::from_secs(1);
 
+/// How often what was popped is looked at.
+const POPS_PERIOD: Duration = Duration::from_millis(50);
+
 /// A broker that serves.
 #[derive(Debug)]
 pub struct Running {
@@ -93,6 +96,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
     serving.spawn(delay::run(broker.clone()));
     serving.spawn(transaction::check::run(broker.clone()));
     serving.spawn(expire_clients(broker.clone()));
+    serving.spawn(write_pops(broker.clone()));
     let files = tokio::spawn(write_files(broker.clone(), root));
     Ok(Running { broker, address, serving, calls: calls.drop_guard(), files })
 }
@@ -102,11 +106,18 @@ impl Running {
     pub async fn finished(mut self) -> anyhow::Result<()> {
         self.broker.shutdown.cancelled().await;
         self.broker.waiting.wake_all();
+        self.broker.pops.wake_all();
         while self.serving.join_next().await.is_some() {}
         drop(self.calls);
         self.files.await?;
         let broker = self.broker.clone();
-        tokio::task::spawn_blocking(move || broker.store.close()).await??;
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = broker.pops.write(&broker.store, clock::now_ms(), true) {
+                warn!(%error, "what was popped last is not in the log; the next start finds it beside it");
+            }
+            broker.store.close()
+        })
+        .await??;
         info!("the store is closed");
         Ok(())
     }
@@ -160,6 +171,26 @@ fn warn_of_address(advertised: IpAddr, bound: IpAddr) {
             %bound,
             "clients on other machines are told an address they cannot reach; set brokerIP1"
         );
+    }
+}
+
+/// Brings what was popped and settled into the log.
+async fn write_pops(broker: Arc<Broker>) {
+    let mut period = tokio::time::interval(POPS_PERIOD);
+    loop {
+        tokio::select! {
+            _ = period.tick() => {}
+            () = broker.shutdown.cancelled() => return,
+        }
+        let for_step = broker.clone();
+        let step = tokio::task::spawn_blocking(move || {
+            for_step.pops.write(&for_step.store, clock::now_ms(), false)
+        });
+        match step.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "cannot write what was popped"),
+            Err(defect) => error!(%defect, "writing what was popped met a defect"),
+        }
     }
 }
 

@@ -171,7 +171,11 @@ pub struct Standalone {
 impl Standalone {
     /// Starts on `data` and waits until it says it is ready.
     pub fn start(data: &Path, settings: &[(&str, &str)]) -> Result<Self> {
-        let process = Process::start(Self::command(data, settings))?;
+        Self::ready(Process::start(Self::command(data, settings))?)
+    }
+
+    /// The same for a process that was started in another way.
+    pub fn ready(process: Process) -> Result<Self> {
         let address = |line: &str, name: &str| {
             line.trim().strip_prefix(name).and_then(|rest| rest.trim().parse().ok())
         };
@@ -219,9 +223,9 @@ pub fn broker(
 }
 
 /// Our proxy alone; both kinds of clients come in at its address.
-pub fn proxy(namesrv: &str, settings: &[(&str, &str)]) -> Result<(Process, SocketAddr)> {
+pub fn proxy(namesrv: SocketAddr, settings: &[(&str, &str)]) -> Result<(Process, SocketAddr)> {
     let mut command = ferromq();
-    command.args(["proxy", "--namesrv", namesrv]);
+    command.args(["proxy", "--namesrv", &namesrv.to_string()]);
     for port in ["grpcServerPort=0", "remotingListenPort=0"] {
         command.args(["--set", port]);
     }

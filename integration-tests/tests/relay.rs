@@ -45,7 +45,7 @@ fn cluster(names: &[&str]) -> Cluster {
         processes.push(work);
         brokers.push(address);
     }
-    let (door, proxy) = cluster::proxy(&namesrv.to_string(), &[]).unwrap();
+    let (door, proxy) = cluster::proxy(namesrv, &[]).unwrap();
     processes.push(door);
     Cluster { _processes: processes, _data: data, brokers, proxy }
 }
@@ -112,7 +112,7 @@ fn what_a_request_names_is_asked_and_nothing_else_is_shown() {
         let max = protocol::header::offset::GetMaxOffset {
             topic: consumed.1.clone(),
             queue_id: 0,
-            committed: false,
+            committed: true,
         };
         assert_eq!(direct.ask(&max).unwrap().0.offset, count);
     }
@@ -183,7 +183,7 @@ fn a_broker_that_comes_back_is_found_again() {
     let store = data.path().join("store");
     let settings = [("brokerName", "a")];
     let (mut work, _) = cluster::broker(&store, &namesrv.to_string(), &settings).unwrap();
-    let (_door, proxy) = cluster::proxy(&namesrv.to_string(), &[]).unwrap();
+    let (_door, proxy) = cluster::proxy(namesrv, &[]).unwrap();
     let mut wire = Wire::connect(proxy).unwrap();
     assert_eq!(send(&mut wire, Some("a")), Some(0), "topics make themselves");
     work.kill();
@@ -231,7 +231,7 @@ fn clients_of_a_stock_broker_see_no_difference() {
     let data = tempfile::tempdir().unwrap();
     let (_map, namesrv) = stock::nameserver(&data.path().join("map")).unwrap();
     let (_work, _) = stock::broker(&data.path().join("stock"), namesrv, "broker-a").unwrap();
-    let (_door, proxy) = cluster::proxy(&namesrv.to_string(), &[]).unwrap();
+    let (_door, proxy) = cluster::proxy(namesrv, &[]).unwrap();
     for client in [&["java", "5.5.0"][..], &["java", "4.9.8"], &["go"]] {
         let address = proxy.to_string();
         let args: Vec<&str> = client.iter().copied().chain([address.as_str()]).collect();

@@ -160,6 +160,7 @@ async fn renew(front: Arc<Front>, shutdown: Shutdown) {
             _ = period.tick() => {}
             () = shutdown.cancelled() => return,
         }
+        front.stats.sample(PERIOD.as_secs_f64());
         for client in front.clients.expire(clock::instant()) {
             for left in front.receipts.lock().leave(&client) {
                 debug!(client, group = left.group, topic = left.topic, "a silent client's message");

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod append;
+mod aside;
 mod batch;
 mod checkpoint;
 mod config;

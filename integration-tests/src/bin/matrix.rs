@@ -29,22 +29,22 @@ fn main() -> Result<ExitCode> {
         tls: args.iter().any(|argument| argument == "--tls"),
     };
     let listed = |name| value(name).map(|list| list.split(',').collect::<Vec<_>>());
-    let clients = listed("--clients").unwrap_or_else(|| CLIENTS.map(|(name, _)| name).to_vec());
-    let only = listed("--only").unwrap_or_default();
-    let mut results = Vec::new();
-    for client in clients {
-        let started = remoting::clock::instant();
-        let outcomes = suites::run(client, &place, &only)?;
+    let known =
+        |name: &str| CLIENTS.iter().map(|(client, _)| *client).find(|client| *client == name);
+    let clients: Vec<&'static str> = match listed("--clients") {
+        Some(names) => names
+            .iter()
+            .map(|name| known(name).with_context(|| format!("no client {name}")))
+            .collect::<Result<_>>()?,
+        None => CLIENTS.map(|(name, _)| name).to_vec(),
+    };
+    let results = suites::run_all(&clients, &place, &listed("--only").unwrap_or_default())?;
+    for (client, outcomes) in &results {
         let right = outcomes.values().filter(|outcome| outcome.is_right()).count();
-        println!(
-            "{client}: {right} of {} as they should be, {:.0?}",
-            outcomes.len(),
-            started.elapsed()
-        );
+        println!("{client}: {right} of {} as they should be", outcomes.len());
         for (case, outcome) in outcomes.iter().filter(|(_, outcome)| **outcome != Outcome::Passed) {
             println!("  {case} {outcome}");
         }
-        results.push((client, outcomes));
     }
     println!("\n{}", suites::table(&results));
     let mut ended = results.iter().flat_map(|(_, outcomes)| outcomes.values());
