@@ -19,6 +19,7 @@ use store::{Appended, Batch, QueueRef, Store};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
+use crate::assignment::Modes;
 use crate::clients::{Changed, Clients};
 use crate::config::Config;
 use crate::config_files::{self, Found};
@@ -27,6 +28,8 @@ use crate::groups::{GROUPS_MAX, Groups};
 use crate::journal::{Journal, JournalError};
 use crate::locks::Locks;
 use crate::offsets::Offsets;
+use crate::pop::event::Event as PopEvent;
+use crate::pop::{self, Pops};
 use crate::registration::Reached;
 use crate::stats::Stats;
 use crate::topics::{self, TOPICS_MAX, Topic, Topics};
@@ -41,6 +44,8 @@ pub struct Broker {
     pub topics: Topics,
     pub groups: Groups,
     pub offsets: Offsets,
+    /// Which groups pop which topics.
+    pub modes: Modes,
     /// How far each delay level has been delivered.
     pub delayed: Mutex<BTreeMap<i32, i64>>,
     pub transactions: Transactions,
@@ -49,6 +54,7 @@ pub struct Broker {
     pub waiting: Arc<Waiting>,
     pub stats: Stats,
     pub journal: Journal,
+    pub pops: Pops,
     pub pool: Pool,
     pub shutdown: Shutdown,
     /// Changes whenever the topic table does, for those who tell others.
@@ -75,12 +81,14 @@ impl Broker {
         shutdown: Shutdown,
     ) -> Result<Arc<Self>, JournalError> {
         let journal = Journal::open(&store, &config.store_root, store_host)?;
+        let pops = Pops::open(&store, &config.store_root, store_host)?;
         let found = config_files::read(&config.store_root);
         let broker = Self {
             store,
             topics: Topics::default(),
             groups: Groups::default(),
             offsets: Offsets::default(),
+            modes: Modes::default(),
             delayed: Mutex::default(),
             transactions: Transactions::default(),
             clients: Clients::default(),
@@ -88,6 +96,7 @@ impl Broker {
             waiting: Arc::default(),
             stats: Stats::new(&config.cluster),
             journal,
+            pops,
             pool,
             shutdown,
             topic_changes: watch::Sender::new(()),
@@ -99,8 +108,10 @@ impl Broker {
             unique_ids: Mutex::new(UniqueIds::new(store_host.ip(), std::process::id(), 0)),
             config: ArcSwap::from_pointee(config),
         };
+        let foreign_offsets = found.offsets.foreign;
         broker.restore(found)?;
         transaction::check::load(&broker).map_err(std::io::Error::from)?;
+        pop::load(&broker, foreign_offsets, clock::now_ms())?;
         Ok(Arc::new(broker))
     }
 
@@ -117,8 +128,8 @@ impl Broker {
                 self.apply(&event, time);
             }
         })?;
-        let Found { topics: t, groups: g, offsets: o, delays: d } = &found;
-        if t.foreign || g.foreign || o.foreign || d.foreign {
+        let Found { topics: t, groups: g, offsets: o, delays: d, modes: m } = &found;
+        if t.foreign || g.foreign || o.foreign || d.foreign || m.foreign {
             warn!("another broker has changed the files of the state; they win over the log");
             self.forget_for(&found, now_ms);
             self.take_files(&found, true, now_ms);
@@ -161,7 +172,7 @@ impl Broker {
 
     /// Takes over what the files say, all of them or those that somebody else wrote.
     fn take_files(&self, found: &Found, only_foreign: bool, now_ms: i64) {
-        let Found { topics, groups, offsets, delays } = found;
+        let Found { topics, groups, offsets, delays, modes } = found;
         let wanted = |foreign: bool| foreign || !only_foreign;
         if wanted(topics.foreign) {
             for config in topics.value.topic_config_table.values() {
@@ -186,6 +197,10 @@ impl Broker {
         }
         if wanted(delays.foreign) {
             self.delayed.lock().extend(&delays.value.offset_table);
+        }
+        if wanted(modes.foreign) {
+            let modes = modes.value.message_request_mode_map.values().flat_map(BTreeMap::values);
+            modes.for_each(|mode| self.modes.set(mode.clone()));
         }
     }
 
@@ -221,6 +236,9 @@ impl Broker {
         if found.delays.foreign {
             self.delayed.lock().clear();
         }
+        if found.modes.foreign {
+            self.modes.clear();
+        }
     }
 
     /// Makes `events` part of the log and of the tables; returns where the log then ends.
@@ -229,7 +247,25 @@ impl Broker {
         let recorded = self.journal.record(&self.store, events, now_ms, || {
             events.iter().for_each(|event| self.apply(event, now_ms));
         });
-        recorded.map_err(|error| Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string()))
+        recorded.map_err(|error| match error {
+            JournalError::Append(error) => refused(error),
+            error => Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string()),
+        })
+    }
+
+    /// Appends messages and what they change of the state as one group.
+    pub fn append_with(&self, batch: &mut Batch, events: &[Event]) -> Result<Appended, Refusal> {
+        let (now_ms, messages) = (clock::now_ms(), batch.len());
+        let recorded = self.journal.record_with(&self.store, batch, events, now_ms, || {
+            events.iter().for_each(|event| self.apply(event, now_ms));
+        });
+        let appended = recorded.map_err(|error| {
+            self.stats.flow.put_failed(messages);
+            Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string())
+        })?;
+        self.stats.flow.put(messages, batch.bytes());
+        self.waiting.arrived(batch.entries().map(|entry| entry.queue));
+        Ok(appended)
     }
 
     fn apply(&self, event: &Event, now_ms: i64) {
@@ -240,19 +276,48 @@ impl Broker {
             }
             Event::TopicDeleted(topic) => {
                 self.topics.remove(topic, now_ms);
+                self.pops.forget(None, Some(topic), now_ms);
+                self.modes.forget_topic(topic);
                 self.offsets.apply(event);
                 self.stats.forget_topic(topic);
                 self.topic_changes.send_replace(());
             }
             Event::Group(config) => self.groups.insert(config.clone(), now_ms),
-            Event::GroupDeleted(group) => self.groups.remove(group, now_ms),
+            Event::GroupDeleted(group) => {
+                self.groups.remove(group, now_ms);
+                self.modes.forget_group(group);
+            }
             Event::Forbidden { group, topic, bits } => {
                 self.groups.set_forbidden(group, topic, *bits, now_ms);
             }
-            Event::Offset { .. } | Event::OffsetsRemoved { .. } => self.offsets.apply(event),
+            Event::Offset { group, topic, queue_id, offset } => {
+                self.offsets.apply(event);
+                self.move_pops(group, topic, *queue_id, *offset, now_ms);
+            }
+            Event::OffsetsRemoved { group, topic } => {
+                self.offsets.apply(event);
+                self.pops.forget(Some(group), topic.as_deref(), now_ms);
+            }
+            Event::RequestMode(mode) => self.modes.set(mode.clone()),
             Event::Delayed { level, offset } => {
                 self.delayed.lock().insert(*level, *offset);
             }
+        }
+    }
+
+    /// A group was told to go on from somewhere else, which counts for what it pops, too.
+    fn move_pops(&self, group: &str, topic: &str, queue_id: i32, to: i64, now_ms: i64) {
+        let event = |ledger: &pop::ledger::Ledger| {
+            (ledger.committed() != to).then_some(PopEvent::Moved { to, at_ms: now_ms })
+        };
+        let moved = self.pops.moved(group, topic, queue_id, event, now_ms);
+        let written = moved.and_then(|moved| {
+            // It must not be lost when the power is, since the rest of this change is not.
+            let flushed = if moved { self.pops.journal.flush(&self.store, now_ms) } else { Ok(()) };
+            flushed.map_err(|error| pop::unwritten(&error))
+        });
+        if let Err(error) = written {
+            warn!(group, topic, queue_id, to, %error, "cannot write that a group that pops was moved");
         }
     }
 
@@ -277,6 +342,9 @@ impl Broker {
         });
         let delayed = self.delayed.lock().clone().into_iter();
         let delayed = delayed.map(|(level, offset)| Event::Delayed { level, offset });
+        let modes = self.modes.file().message_request_mode_map.into_values();
+        let modes = modes.flat_map(BTreeMap::into_values).map(Event::RequestMode);
+        let topics = topics.chain(modes);
         topics.chain(groups).chain(forbidden).chain(offsets).chain(delayed).collect()
     }
 
@@ -287,8 +355,14 @@ impl Broker {
             refused(error)
         })?;
         self.stats.flow.put(batch.len(), batch.bytes());
-        self.waiting.arrived(batch.entries().map(|entry| entry.queue));
+        self.arrived(batch);
         Ok(appended)
+    }
+
+    /// Wakes whoever waits for what was appended.
+    pub fn arrived(&self, batch: &Batch) {
+        self.waiting.arrived(batch.entries().map(|entry| entry.queue));
+        self.pops.arrived(&self.store, batch.entries().map(|entry| entry.queue));
     }
 
     /// A unique key for a message that came without one.

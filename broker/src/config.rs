@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use remoting::settings;
+use remoting::tls;
 
 use protocol::body::DataVersion;
 use protocol::java_properties;
@@ -67,6 +68,8 @@ pub enum ConfigError {
     Blacklisted(String),
     #[error("`{0}` is read at start only; change it in the configuration file and restart")]
     StartOnly(String),
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
 }
 
 /// The values in force, by key, and the typed view of those we act on.
@@ -104,6 +107,11 @@ pub struct Config {
     pub region: String,
     pub trace_on: bool,
     pub long_polling: bool,
+    /// Queues are shared out when clients ask for it.
+    pub server_load_balancer: bool,
+    /// Groups pop where nothing else was said, and share so many queues with others then.
+    pub pop_by_default: bool,
+    pub pop_share_queues: i32,
     pub short_polling: Duration,
     pub register_period: Duration,
     pub register_timeout: Duration,
@@ -120,6 +128,7 @@ pub struct Config {
     pub notify_consumer_changes: bool,
     pub lite_pull: bool,
     pub store_replies: bool,
+    pub property_filter: bool,
     pub channel_expiry_ms: i64,
     pub query_max: i32,
     pub accept_sends_from_ms: i64,
@@ -131,6 +140,11 @@ pub struct Config {
     pub protect_system_topics: bool,
     pub mixed_message_type: bool,
     pub clear_retry_topics: bool,
+    /// Topics that one registration names at most, and whether the table is told again and again.
+    pub split_registration: Option<usize>,
+    pub single_topic_register: bool,
+    pub force_register: bool,
+    pub tls: tls::Settings,
 }
 
 impl Config {
@@ -141,6 +155,9 @@ impl Config {
             .chain(OUR_DEFAULTS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())))
             .collect();
         let mut bound = false;
+        let (tls, given): (Vec<_>, Vec<_>) =
+            given.into_iter().partition(|(key, _)| key.starts_with("tls."));
+        let tls = tls::Settings::read(tls)?;
         for (key, value) in given {
             check_known(&values, &key)?;
             bound |= key == "bindAddress";
@@ -152,7 +169,9 @@ impl Config {
             let any = if advertised.is_some_and(|ip| ip.is_ipv6()) { "::" } else { "0.0.0.0" };
             values.insert("bindAddress".to_owned(), any.to_owned());
         }
-        Self::typed(values)
+        let config = Self::typed(values)?;
+        let client_enabled = tls.client_enabled || config.tls.client_enabled;
+        Ok(Self { tls: tls::Settings { client_enabled, ..tls }, ..config })
     }
 
     /// The same with some live keys changed, as UPDATE_BROKER_CONFIG asks.
@@ -179,7 +198,8 @@ impl Config {
             changed.insert(key.clone(), value.trim().to_owned());
             values.insert(key, value.trim().to_owned());
         }
-        Ok(Self { changed, version: self.version, ..Self::typed(values)? })
+        let tls = self.tls.clone();
+        Ok(Self { changed, version: self.version, tls, ..Self::typed(values)? })
     }
 
     /// Writes down what was changed while running, for the next start.
@@ -258,6 +278,14 @@ impl Config {
             region: read.text("regionId"),
             trace_on: read.flag("traceOn")?,
             long_polling: read.flag("longPollingEnable")?,
+            server_load_balancer: read.flag("serverLoadBalancerEnable")?,
+            pop_by_default: match values["defaultMessageRequestMode"].as_str() {
+                "PULL" => false,
+                "POP" => true,
+                _ => return Err(read.bad("defaultMessageRequestMode", "PULL or POP")),
+            },
+            pop_share_queues: read.number("defaultPopShareQueueNum", -1, i64::from(i32::MAX))?
+                as i32,
             short_polling: read.millis("shortPollingTimeMills")?,
             register_period: read
                 .millis("registerNameServerPeriod")?
@@ -276,6 +304,7 @@ impl Config {
             notify_consumer_changes: read.flag("notifyConsumerIdsChangedEnable")?,
             lite_pull: read.flag("litePullMessageEnable")?,
             store_replies: read.flag("storeReplyMessageEnable")?,
+            property_filter: read.flag("enablePropertyFilter")?,
             channel_expiry_ms: read.number("channelExpiredTimeout", 1000, i64::MAX)?,
             query_max: read.number("defaultQueryMaxNum", 1, 65_535)? as i32,
             accept_sends_from_ms: read.number("startAcceptSendRequestTimeStamp", 0, i64::MAX)?,
@@ -291,6 +320,14 @@ impl Config {
             protect_system_topics: read.flag("validateSystemTopicWhenUpdateTopic")?,
             mixed_message_type: read.flag("enableMixedMessageType")?,
             clear_retry_topics: read.flag("clearRetryTopicWhenDeleteTopic")?,
+            split_registration: read
+                .flag("enableSplitRegistration")?
+                .then(|| read.number("splitRegistrationSize", 2, 1 << 20))
+                .transpose()?
+                .map(|size| size as usize),
+            single_topic_register: read.flag("enableSingleTopicRegister")?,
+            force_register: read.flag("forceRegister")?,
+            tls: tls::Settings { client_enabled: read.flag("useTLS")?, ..Default::default() },
             values,
             changed: BTreeMap::new(),
             version: DataVersion::default(),

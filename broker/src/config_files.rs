@@ -5,8 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use protocol::body::{
-    ConsumerOffsetFile, DataVersion, DelayOffsetFile, SubscriptionGroupWrapper,
-    TopicConfigSerializeWrapper,
+    ConsumerOffsetFile, DataVersion, DelayOffsetFile, MessageRequestModeFile,
+    SubscriptionGroupWrapper, TopicConfigSerializeWrapper,
 };
 use protocol::json::{self, Dialect};
 use serde::Serialize;
@@ -19,6 +19,7 @@ const TOPICS: &str = "topics.json";
 const GROUPS: &str = "subscriptionGroup.json";
 const OFFSETS: &str = "consumerOffset.json";
 const DELAYS: &str = "delayOffset.json";
+const MODES: &str = "messageRequestMode.json";
 
 /// Checksums of the files as we wrote them, the last and the one before: whatever else is there, somebody
 /// else has written, a stock broker that ran on the directory in between.
@@ -31,6 +32,7 @@ pub struct Found {
     pub groups: Read<SubscriptionGroupWrapper>,
     pub offsets: Read<ConsumerOffsetFile>,
     pub delays: Read<DelayOffsetFile>,
+    pub modes: Read<MessageRequestModeFile>,
 }
 
 /// What one file said.
@@ -90,6 +92,7 @@ pub fn read(root: &Path) -> Found {
         groups: read_file(&folder, GROUPS, ours.as_ref()),
         offsets: read_file(&folder, OFFSETS, ours.as_ref()),
         delays: read_file(&folder, DELAYS, ours.as_ref()),
+        modes: read_file(&folder, MODES, ours.as_ref()),
     }
 }
 
@@ -140,6 +143,7 @@ pub struct Writer {
     groups: Option<DataVersion>,
     offsets: (ConsumerOffsetFile, bool),
     delays: (DelayOffsetFile, bool),
+    modes: Option<MessageRequestModeFile>,
     sums: Sums,
 }
 
@@ -183,6 +187,11 @@ impl Writer {
             last.data_version.next_version(0, now_ms);
             self.sums.write_json(&folder, DELAYS, last)?;
             *written = true;
+        }
+        let modes = broker.modes.file();
+        if self.modes.as_ref() != Some(&modes) {
+            self.sums.write_json(&folder, MODES, &modes)?;
+            self.modes = Some(modes);
         }
         Ok(())
     }

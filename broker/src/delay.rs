@@ -119,11 +119,15 @@ fn deliver(broker: &Broker, level: i32) -> Result<Progress, Refusal> {
     if ready == 0 {
         return Ok(Progress::DueAt(read.entries[0].tags_code));
     }
-    let next = read.entries[ready - 1].queue_offset + 1;
-    store_again(broker, &read, ready)?;
-    // What is stored again counts as delivered even if that cannot be written down just now.
-    broker.delayed.lock().insert(level, next);
-    broker.record(&[Event::Delayed { level, offset: next }])?;
+    let mut batch = Batch::new();
+    let (done, stuck) = push_all(broker, &mut batch, &read, ready);
+    if done > 0 {
+        let offset = read.entries[done - 1].queue_offset + 1;
+        broker.append_with(&mut batch, &[Event::Delayed { level, offset }])?;
+    }
+    if let Some(refusal) = stuck {
+        return Err(refusal);
+    }
     Ok(if ready == read.entries.len() {
         Progress::More
     } else {
@@ -131,33 +135,46 @@ fn deliver(broker: &Broker, level: i32) -> Result<Progress, Refusal> {
     })
 }
 
-/// Stores the first `count` messages of `read` in the topics and queues they were sent to.
-fn store_again(broker: &Broker, read: &Read, count: usize) -> Result<(), Refusal> {
-    let mut batch = Batch::new();
+/// Adds the first `count` messages of `read` for the topics and queues they were sent to; says how many are
+/// done with, and why it is not all of them.
+fn push_all(
+    broker: &Broker,
+    batch: &mut Batch,
+    read: &Read,
+    count: usize,
+) -> (usize, Option<Refusal>) {
     let mut slices = read.slices.iter();
     let mut rest: &[u8] = &[];
-    for Entry { position, size, .. } in &read.entries[..count] {
+    for (done, Entry { position, size, .. }) in read.entries[..count].iter().enumerate() {
         if rest.is_empty() {
             rest = slices.next().map(AsRef::as_ref).unwrap_or_default();
         }
         let message;
         (message, rest) = rest.split_at(rest.len().min(*size as usize));
-        let pushed = match Record::decode(message) {
-            Ok((record, _)) => push(broker, &mut batch, &record),
-            Err(error) => Err(unreadable(error)),
+        let record = match Record::decode(message) {
+            Ok((record, _)) => record,
+            Err(error) => {
+                warn!(position, %error, "passing over a delayed message that cannot be read");
+                continue;
+            }
         };
-        match pushed {
-            // The log takes nothing just now: all of them have to wait.
-            Err(refusal) if refusal.code == ReplyCode::ServiceNotAvailable => return Err(refusal),
-            // It can never be delivered; the others must not wait for it.
-            Err(error) => warn!(position, %error, "passing over a delayed message"),
-            Ok(()) => {}
+        if let Err(refusal) = push(broker, batch, &record) {
+            // Only what can never be delivered is passed over; the others must not wait for it.
+            if !hopeless(&refusal) {
+                return (done, Some(refusal));
+            }
+            warn!(position, error = %refusal, "passing over a delayed message");
         }
     }
-    if !batch.is_empty() {
-        broker.append(&mut batch)?;
-    }
-    Ok(())
+    (count, None)
+}
+
+/// Whether a message that was refused so will be refused for ever.
+fn hopeless(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.code,
+        ReplyCode::TopicNotExist | ReplyCode::MessageIllegal | ReplyCode::InvalidParameter
+    )
 }
 
 fn push(broker: &Broker, batch: &mut Batch, record: &Record<'_>) -> Result<(), Refusal> {

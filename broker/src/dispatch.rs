@@ -4,7 +4,9 @@ use protocol::request::RequestCode;
 use remoting::outbox::Outbox;
 
 use crate::answer::{Context, answer, blocking, blocking_durably, durably};
-use crate::{admin, clients, delay, offsets, pull, query, reply, retry, transaction};
+use crate::{
+    admin, assignment, clients, delay, offsets, pop, pull, query, reply, retry, transaction,
+};
 
 /// Serves one request other than a send.
 pub fn serve(context: &Context<'_>, code: RequestCode, out: &mut Outbox) {
@@ -19,6 +21,16 @@ pub fn serve(context: &Context<'_>, code: RequestCode, out: &mut Outbox) {
         Code::SearchOffsetByTimestamp => blocking(context, out, offsets::requests::search),
         Code::GetEarliestMsgStoretime => blocking(context, out, offsets::requests::earliest),
         Code::ConsumerSendMsgBack => retry::send_back(context, out),
+        Code::PopMessage => pop::requests::pop(context, out),
+        Code::AckMessage => answer(context, out, pop::requests::ack),
+        Code::BatchAckMessage => answer(context, out, pop::requests::batch_ack),
+        Code::ChangeInvisibleTime => answer(context, out, pop::requests::change_invisible),
+        Code::PollingInfo => answer(context, out, pop::requests::polling_info),
+        Code::Notification => pop::requests::notification(context, out),
+        Code::PeekMessage => pop::requests::peek(context, out),
+        Code::QueryAssignment => assignment::query(context, out),
+        Code::SetMessageRequestMode => durably(context, out, assignment::set_mode),
+        Code::GetAllMessageRequestMode => answer(context, out, assignment::modes),
 
         // Clients
         Code::Heartbeat => answer(context, out, clients::requests::heartbeat),

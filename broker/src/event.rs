@@ -2,7 +2,7 @@
 //!
 //! The tables of topics, groups and offsets are folds of these events; see [`journal`](crate::journal).
 
-use protocol::body::{SubscriptionGroupConfig, TopicConfig};
+use protocol::body::{SetMessageRequestModeRequestBody, SubscriptionGroupConfig, TopicConfig};
 use protocol::json::{self, Dialect};
 
 /// A change of the broker's state.
@@ -29,6 +29,8 @@ pub enum Event {
         group: String,
         topic: Option<String>,
     },
+    /// How a group consumes a topic.
+    RequestMode(SetMessageRequestModeRequestBody),
     /// How far a delay level has been delivered.
     Delayed {
         level: i32,
@@ -42,6 +44,7 @@ impl Event {
         let line = match self {
             Self::Topic(config) => return json_line(out, "topic", config),
             Self::Group(config) => return json_line(out, "group", config),
+            Self::RequestMode(mode) => return json_line(out, "request-mode", mode),
             Self::TopicDeleted(name) => format!("topic-deleted {name}\n"),
             Self::GroupDeleted(name) => format!("group-deleted {name}\n"),
             Self::Forbidden { group, topic, bits } => format!("forbidden {group} {topic} {bits}\n"),
@@ -65,6 +68,7 @@ impl Event {
         Some(match kind {
             "topic" => Self::Topic(json::read(rest.as_bytes()).ok()?),
             "group" => Self::Group(json::read(rest.as_bytes()).ok()?),
+            "request-mode" => Self::RequestMode(json::read(rest.as_bytes()).ok()?),
             "topic-deleted" => Self::TopicDeleted(word()?),
             "group-deleted" => Self::GroupDeleted(word()?),
             "forbidden" => {
@@ -110,6 +114,7 @@ mod tests {
             Event::Offset { group: group.clone(), topic: topic.clone(), queue_id: 3, offset: 9 },
             Event::OffsetsRemoved { group: group.clone(), topic: Some(topic) },
             Event::OffsetsRemoved { group, topic: None },
+            Event::RequestMode(SetMessageRequestModeRequestBody::default()),
             Event::Delayed { level: 18, offset: i64::MAX },
         ] {
             let mut text = Vec::new();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use protocol::record::Record;
-use store::{Access, Batch, Limits, NewMessage, QueueRef, Status, Store};
+use store::{Access, Appended, Batch, Limits, NewMessage, QueueRef, Status, Store};
 
 use crate::event::Event;
 
@@ -91,6 +91,26 @@ impl Journal {
         let end = self.append(&mut writer, store, events, now_ms)?;
         apply();
         Ok(end)
+    }
+
+    /// The same as one group with the messages of `batch`: either all of it is in the log, or nothing.
+    pub fn record_with(
+        &self,
+        store: &Store,
+        batch: &mut Batch,
+        events: &[Event],
+        now_ms: i64,
+        apply: impl FnOnce(),
+    ) -> Result<Appended, JournalError> {
+        let mut writer = self.writer.lock();
+        let text = &mut writer.text;
+        text.clear();
+        events.iter().for_each(|event| event.write(text));
+        self.push(store, batch, EVENT, text, now_ms)?;
+        let appended = store.append(batch, now_ms)?;
+        writer.since_snapshot += writer.text.len();
+        apply();
+        Ok(appended)
     }
 
     /// Appends what `events` gives while nobody else can write; for changes that are in the tables already.

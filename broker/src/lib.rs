@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod answer;
+pub mod assignment;
 pub mod broker;
 pub mod clients;
 pub mod config;
@@ -14,6 +15,7 @@ pub mod groups;
 pub mod journal;
 pub mod locks;
 pub mod offsets;
+pub mod pop;
 pub mod process;
 pub mod pull;
 pub mod query;

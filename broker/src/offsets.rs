@@ -146,6 +146,19 @@ impl Offsets {
         }
     }
 
+    /// How far a group has come that pops; its ledgers are in the log.
+    pub fn popped(&self, group: &str, topic: &str, queue_id: i32, offset: i64) {
+        let mut table = self.table.lock();
+        table.set(group, topic, queue_id, offset);
+        if !table.unwritten.is_empty() {
+            table.unwritten.remove(&(group.to_owned(), topic.to_owned(), queue_id));
+        }
+        // Who pops has gone back already.
+        if !table.reset.is_empty() {
+            table.reset.remove(&(group.to_owned(), topic.to_owned(), queue_id));
+        }
+    }
+
     /// Commits that have to be written to the log now.
     pub fn take_unwritten(&self) -> Vec<Event> {
         let unwritten = std::mem::take(&mut self.table.lock().unwritten);

@@ -10,6 +10,7 @@ use remoting::clock;
 use remoting::pool::Pool;
 use remoting::process::{DropGuard, Shutdown};
 use remoting::server::Server;
+use remoting::tls::{self, Acceptor, Connector};
 use store::{Flush, Retention, Store};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -25,6 +26,9 @@ const EXPIRY_PERIOD: Duration = Duration::from_secs(10);
 const SAMPLE_PERIOD: Duration = Duration::from_secs(10);
 /// How often the tables are compared with their files, and loose commits enter the log.
 const FILES_PERIOD: Duration = Duration::from_secs(1);
+
+/// How often what was popped is looked at.
+const POPS_PERIOD: Duration = Duration::from_millis(50);
 
 /// A broker that serves.
 #[derive(Debug)]
@@ -57,7 +61,8 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
     if !unserved.is_empty() {
         warn!(keys = unserved.join(" "), "keys of what is not served yet have no effect");
     }
-    let server = Server::bind(SocketAddr::new(config.bind_ip, config.port))?;
+    let tls = Acceptor::new(config.tls.clone(), &[])?;
+    let server = Server::bind(SocketAddr::new(config.bind_ip, config.port))?.with_tls(tls.clone());
     config.port = server.address.port();
     config.values.insert("listenPort".to_owned(), config.port.to_string());
     let store_host = SocketAddr::new(config.advertised_ip, config.port);
@@ -65,7 +70,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
     let settings = store_settings(&config);
     let store = tokio::task::spawn_blocking(move || Store::open(settings)).await??;
     let calls = Shutdown::new();
-    let pool = Pool::new(calls.clone());
+    let pool = Pool::new(calls.clone()).with_tls(Connector::new(&config.tls)?);
     let opened = store.clone();
     let root = config.store_root.clone();
     let (for_broker, port) = (shutdown.clone(), config.port);
@@ -81,15 +86,17 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
     // Old clients send through the port two below; not being able to listen there harms nobody else.
     match fast.map(Server::bind) {
         Some(Ok(server)) => {
-            serving.spawn(server.serve(broker.clone(), shutdown.clone()));
+            serving.spawn(server.with_tls(tls.clone()).serve(broker.clone(), shutdown.clone()));
         }
         Some(Err(error)) => info!(%error, "the fast port of old clients is not served"),
         None => {}
     }
+    serving.spawn(tls.watch(tls::WATCH_PERIOD, shutdown));
     serving.spawn(registration::run(broker.clone()));
     serving.spawn(delay::run(broker.clone()));
     serving.spawn(transaction::check::run(broker.clone()));
     serving.spawn(expire_clients(broker.clone()));
+    serving.spawn(write_pops(broker.clone()));
     let files = tokio::spawn(write_files(broker.clone(), root));
     Ok(Running { broker, address, serving, calls: calls.drop_guard(), files })
 }
@@ -99,11 +106,18 @@ impl Running {
     pub async fn finished(mut self) -> anyhow::Result<()> {
         self.broker.shutdown.cancelled().await;
         self.broker.waiting.wake_all();
+        self.broker.pops.wake_all();
         while self.serving.join_next().await.is_some() {}
         drop(self.calls);
         self.files.await?;
         let broker = self.broker.clone();
-        tokio::task::spawn_blocking(move || broker.store.close()).await??;
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = broker.pops.write(&broker.store, clock::now_ms(), true) {
+                warn!(%error, "what was popped last is not in the log; the next start finds it beside it");
+            }
+            broker.store.close()
+        })
+        .await??;
         info!("the store is closed");
         Ok(())
     }
@@ -157,6 +171,26 @@ fn warn_of_address(advertised: IpAddr, bound: IpAddr) {
             %bound,
             "clients on other machines are told an address they cannot reach; set brokerIP1"
         );
+    }
+}
+
+/// Brings what was popped and settled into the log.
+async fn write_pops(broker: Arc<Broker>) {
+    let mut period = tokio::time::interval(POPS_PERIOD);
+    loop {
+        tokio::select! {
+            _ = period.tick() => {}
+            () = broker.shutdown.cancelled() => return,
+        }
+        let for_step = broker.clone();
+        let step = tokio::task::spawn_blocking(move || {
+            for_step.pops.write(&for_step.store, clock::now_ms(), false)
+        });
+        match step.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "cannot write what was popped"),
+            Err(defect) => error!(%defect, "writing what was popped met a defect"),
+        }
     }
 }
 

@@ -76,21 +76,8 @@ fn give_back(context: &Context<'_>) -> Outcome {
         topic = delayed(broker, &mut properties, &topic, queue_id, level)?;
         queue_id = level - 1;
     }
-    let mut batch = Batch::new();
-    let message = NewMessage {
-        flag: message.flag,
-        sys_flag: message.sys_flag,
-        born_timestamp: message.born_timestamp,
-        born_host: message.born_host,
-        store_host: broker.store_host,
-        reconsume_times: message.reconsume_times.saturating_add(1),
-        prepared_transaction_offset: 0,
-        body: message.body,
-        properties: &[&properties],
-    };
-    let queue = topic.queue(&broker.store, queue_id)?;
-    broker.store.push(&mut batch, queue, &message).map_err(not_pushed)?;
-    broker.append(&mut batch)?;
+    let times = message.reconsume_times.saturating_add(1);
+    store_copy(broker, &topic, queue_id, &message, &properties, times)?;
     if !dead {
         broker.delay_arrived.notify_one();
     }
@@ -99,6 +86,43 @@ fn give_back(context: &Context<'_>) -> Outcome {
         broker.stats.counter(kind::SEND_BACK_PUT_NUMS, &format!("{back}@{group}")).add(1);
     }
     Ok(Command::reply(&Empty {}))
+}
+
+/// Puts a message that was popped too often to the dead letters of a group, as a consumer would that gives
+/// it back too often.
+pub fn bury(broker: &Broker, group: &str, message: &Record<'_>, times: i32) -> Result<(), Refusal> {
+    let config = broker.group(group)?;
+    let topic = destination(broker, group, &config, true, false)?;
+    let mut properties = of_retried(message);
+    properties::set(&mut properties, property::DELAY_TIME_LEVEL, b"0");
+    store_copy(broker, &topic, 0, message, &properties, times)
+}
+
+/// Stores a message once more, as delivered so many times.
+fn store_copy(
+    broker: &Broker,
+    topic: &Topic,
+    queue_id: i32,
+    message: &Record<'_>,
+    properties: &[u8],
+    reconsume_times: i32,
+) -> Result<(), Refusal> {
+    let mut batch = Batch::new();
+    let message = NewMessage {
+        flag: message.flag,
+        sys_flag: message.sys_flag,
+        born_timestamp: message.born_timestamp,
+        born_host: message.born_host,
+        store_host: broker.store_host,
+        reconsume_times,
+        prepared_transaction_offset: 0,
+        body: message.body,
+        properties: &[properties],
+    };
+    let queue = topic.queue(&broker.store, queue_id)?;
+    broker.store.push(&mut batch, queue, &message).map_err(not_pushed)?;
+    broker.append(&mut batch)?;
+    Ok(())
 }
 
 /// The properties of the copy: where the message came from, which its first copy already says.

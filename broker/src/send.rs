@@ -389,7 +389,7 @@ impl Group {
                 return;
             }
         };
-        broker.waiting.arrived(self.batch.entries().map(|entry| entry.queue));
+        broker.arrived(&self.batch);
         if std::mem::take(&mut self.has_delayed) {
             broker.delay_arrived.notify_one();
         }

@@ -25,6 +25,10 @@ pub struct Session {
     peer: Arc<Peer>,
     sends: send::Group,
     threads: Arc<Semaphore>,
+    /// Whether the peer came through the port that is for sends only.
+    fast: bool,
+    /// A request that waits for the disk to catch up, as it must not pass what was sent before it.
+    held: Option<Command<'static>>,
 }
 
 impl Service for Broker {
@@ -36,6 +40,8 @@ impl Service for Broker {
             peer: peer.clone(),
             sends: send::Group::new(self),
             threads: Arc::new(Semaphore::new(THREADS_PER_CONNECTION_MAX)),
+            fast: peer.local.port().checked_add(2) == Some(self.store_host.port()),
+            held: None,
         }
     }
 }
@@ -55,6 +61,11 @@ impl connection::Session for Session {
 
     fn flush(&mut self, out: &mut Outbox) {
         self.sends.commit(&self.broker, out);
+        if !out.is_paused()
+            && let Some(request) = self.held.take()
+        {
+            connection::Session::request(self, request, out);
+        }
     }
 
     fn closed(&mut self) {
@@ -80,11 +91,70 @@ impl Session {
         }
         // What was sent before counts for what is asked after it.
         self.sends.commit(&self.broker, out);
+        if let Some(position) = self.broker.store.behind()
+            && code.is_some_and(writes)
+            && !out.is_paused()
+        {
+            let durable = self.broker.store.durable(position);
+            out.pause(async move {
+                // A failed disk is reported by the append that follows.
+                let _ = durable.await;
+            });
+        }
+        if out.is_paused() {
+            self.held = Some(request.clone().into_owned());
+            return;
+        }
         let Self { broker, peer, threads, .. } = self;
         let context = Context { broker, peer, request, to, threads };
         match code {
+            Some(code) if self.fast && consumes(code) => {
+                out.now.refuse(to, &Refusal::unsupported(code.to_wire()));
+            }
             Some(code) => dispatch::serve(&context, code, out),
             None => out.now.refuse(to, &Refusal::unsupported(request.code)),
         }
     }
+}
+
+/// What consumers wait with is not served where it would be in the way of sends.
+fn consumes(code: RequestCode) -> bool {
+    use RequestCode as Code;
+    matches!(
+        code,
+        Code::PullMessage
+            | Code::LitePullMessage
+            | Code::PeekMessage
+            | Code::PopMessage
+            | Code::Notification
+            | Code::PollingInfo
+    )
+}
+
+/// Requests that enter the log, and wait like sends while the disk is behind.
+fn writes(code: RequestCode) -> bool {
+    use RequestCode as Code;
+    matches!(
+        code,
+        Code::UpdateConsumerOffset
+            | Code::ConsumerSendMsgBack
+            | Code::EndTransaction
+            | Code::SendReplyMessage
+            | Code::SendReplyMessageV2
+            | Code::RecallMessage
+            | Code::PopMessage
+            | Code::AckMessage
+            | Code::BatchAckMessage
+            | Code::ChangeInvisibleTime
+            | Code::UpdateTopic
+            | Code::UpdateTopicList
+            | Code::DeleteTopicInBroker
+            | Code::UpdateSubscriptionGroup
+            | Code::UpdateSubscriptionGroupList
+            | Code::DeleteSubscriptionGroup
+            | Code::UpdateAndGetGroupForbidden
+            | Code::CloneGroupOffset
+            | Code::InvokeBrokerToResetOffset
+            | Code::CleanUnusedTopic
+    )
 }

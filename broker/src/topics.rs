@@ -1,6 +1,6 @@
 //! Which topics this broker has, how they are laid out, and where their queues are in the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -75,9 +75,30 @@ impl Topic {
 #[derive(Debug, Default)]
 pub struct Topics {
     by_name: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
-    version: Mutex<DataVersion>,
+    changes: Mutex<Changes>,
     /// Counts changes, so that whoever keeps a topic knows when to look again.
     generation: AtomicU64,
+}
+
+/// How the table came to be as it is.
+#[derive(Debug, Default)]
+struct Changes {
+    version: DataVersion,
+    /// The newest changes, one for each generation: its topic, or nothing if it was of all topics.
+    newest: VecDeque<Option<Arc<str>>>,
+}
+
+/// Changes that are remembered by topic.
+const CHANGES_MAX: usize = 1024;
+
+/// What is new to somebody.
+#[derive(Debug)]
+pub struct News {
+    /// The state that these lead to.
+    pub generation: u64,
+    pub version: DataVersion,
+    /// The topics that were changed or removed since, each once; nothing when that is not known.
+    pub topics: Option<Vec<Arc<str>>>,
 }
 
 impl Topics {
@@ -90,7 +111,23 @@ impl Topics {
     }
 
     pub fn version(&self) -> DataVersion {
-        *self.version.lock()
+        self.changes.lock().version
+    }
+
+    /// What changed since a generation; nothing of it is newer than the version that comes with it.
+    pub fn news(&self, since: Option<u64>) -> News {
+        let changes = self.changes.lock();
+        let generation = self.generation();
+        let topics = since.and_then(|since| {
+            let count = usize::try_from(generation.checked_sub(since)?).ok()?;
+            let first = changes.newest.len().checked_sub(count)?;
+            let changed = changes.newest.range(first..).cloned();
+            let mut topics = changed.collect::<Option<Vec<_>>>()?;
+            topics.sort_unstable();
+            topics.dedup();
+            Some(topics)
+        });
+        News { generation, version: changes.version, topics }
     }
 
     pub fn len(&self) -> usize {
@@ -117,28 +154,34 @@ impl Topics {
             name: name.clone(),
             config,
         };
-        self.by_name.write().insert(name, Arc::new(topic));
-        self.changed(now_ms);
+        self.by_name.write().insert(name.clone(), Arc::new(topic));
+        self.changed(Some(name), now_ms);
     }
 
     pub fn remove(&self, name: &str, now_ms: i64) {
-        if self.by_name.write().remove(name).is_some() {
-            self.changed(now_ms);
+        let removed = self.by_name.write().remove(name);
+        if let Some(topic) = removed {
+            self.changed(Some(topic.name.clone()), now_ms);
         }
     }
 
     /// The broker's own permission changed, which nameservers take for a change of every topic.
     pub fn permission_changed(&self, now_ms: i64) {
-        self.changed(now_ms);
+        self.changed(None, now_ms);
     }
 
     /// Takes over a version that was kept elsewhere.
     pub fn set_version(&self, version: DataVersion) {
-        *self.version.lock() = version;
+        self.changes.lock().version = version;
     }
 
-    fn changed(&self, now_ms: i64) {
-        self.version.lock().next_version(0, now_ms);
+    fn changed(&self, topic: Option<Arc<str>>, now_ms: i64) {
+        let mut changes = self.changes.lock();
+        changes.version.next_version(0, now_ms);
+        if changes.newest.len() == CHANGES_MAX {
+            changes.newest.pop_front();
+        }
+        changes.newest.push_back(topic);
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 }
@@ -233,4 +276,30 @@ pub fn check_config(config: &TopicConfig) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_name_each_changed_topic_once_as_far_back_as_they_are_remembered() {
+        let (topics, stats) = (Topics::default(), Stats::new("c"));
+        let set = |name: &str| topics.insert(plain(name, 1, 6), &stats, 1);
+        let names = |since| topics.news(since).topics.map(|it| it.join(" "));
+        assert_eq!(names(None), None);
+        assert_eq!(names(Some(0)).as_deref(), Some(""));
+        ["b", "a", "b"].into_iter().for_each(set);
+        topics.remove("a", 1);
+        assert_eq!(names(Some(0)).as_deref(), Some("a b"));
+        assert_eq!(names(Some(3)).as_deref(), Some("a"));
+        assert_eq!(topics.news(None).version, topics.version());
+        topics.permission_changed(1);
+        assert_eq!(names(Some(3)), None);
+        assert_eq!(names(Some(5)).as_deref(), Some(""));
+        (0..CHANGES_MAX).for_each(|_| set("c"));
+        assert_eq!(names(Some(5)).as_deref(), Some("c"));
+        assert_eq!(names(Some(4)), None);
+        assert_eq!(names(Some(u64::MAX)), None, "nobody can know more than there is");
+    }
 }

@@ -174,7 +174,11 @@ pub struct Standalone {
 impl Standalone {
     /// Starts on `data` and waits until it says it is ready.
     pub fn start(data: &Path, settings: &[(&str, &str)]) -> Result<Self> {
-        let process = Process::start(Self::command(data, settings))?;
+        Self::ready(Process::start(Self::command(data, settings))?)
+    }
+
+    /// The same for a process that was started in another way.
+    pub fn ready(process: Process) -> Result<Self> {
         let address = |line: &str, name: &str| {
             line.trim().strip_prefix(name).and_then(|rest| rest.trim().parse().ok())
         };
@@ -247,10 +251,13 @@ pub fn broker(
     Ok((process, address))
 }
 
-/// Our proxy alone, before whatever cluster this nameserver knows.
+/// Our proxy alone; both kinds of clients come in at its address.
 pub fn proxy(namesrv: SocketAddr, settings: &[(&str, &str)]) -> Result<(Process, SocketAddr)> {
     let mut command = ferromq();
-    command.args(["proxy", "--namesrv", &namesrv.to_string(), "--port", "0"]);
+    command.args(["proxy", "--namesrv", &namesrv.to_string()]);
+    for port in ["grpcServerPort=0", "remotingListenPort=0"] {
+        command.args(["--set", port]);
+    }
     for (key, value) in settings {
         command.arg("--set").arg(format!("{key}={value}"));
     }

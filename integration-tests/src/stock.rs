@@ -141,6 +141,13 @@ pub fn suite(args: &[&str], environment: &[(&str, &str)]) -> Result<String> {
     script("run", &again, environment).with_context(|| format!("failed before:\n{said}"))
 }
 
+/// A program of the official clients, `clients/run ARGS`, to be run beside a test.
+pub fn client(args: &[&str]) -> Command {
+    let mut command = Command::new(workspace().join("integration-tests/clients/run"));
+    command.args(args);
+    command
+}
+
 /// Compares what `mqadmin` prints of two clusters; an error holds every difference.
 pub fn compare_mqadmin(stock: SocketAddr, ours: SocketAddr) -> Result<String> {
     script("mqadmin/run", &[&stock.to_string(), &ours.to_string()], &[])

@@ -1,4 +1,4 @@
-//! Half of the cluster is stock, half is ours. Runs with `FERROMQ_CLIENT_SUITES=1`.
+//! Half of the cluster is stock, half is ours; or one after the other on one store. Runs with `FERROMQ_CLIENT_SUITES=1`.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -7,9 +7,16 @@
 
 use std::net::SocketAddr;
 
-use integration_tests::cluster::{self, PATIENCE};
+use integration_tests::ask;
+use integration_tests::cluster::{self, PATIENCE, Process};
 use integration_tests::stock;
 use integration_tests::wire::Wire;
+use protocol::fields::Sink;
+use protocol::header::offset::GetMaxOffset;
+use protocol::header::send::SendMessageReply;
+use protocol::header::transaction::EndTransaction;
+use protocol::id;
+use protocol::record::{Record, sys_flag};
 use protocol::request::RequestCode;
 use remoting::clock;
 
@@ -60,6 +67,202 @@ fn works(namesrv: SocketAddr, broker: SocketAddr, name: &str) {
     for topic in ["DefaultCluster", name, "TBW102", "SCHEDULE_TOPIC_XXXX"] {
         assert!(topics.lines().any(|line| line.trim() == topic), "{topic} in {topics}");
     }
+}
+
+const TOPIC: &str = "both";
+const LATER: &str = "later";
+const QUEUES: i32 = 3;
+const PRODUCERS: &str = "both-producers";
+
+#[test]
+fn one_store_is_served_by_ours_then_by_stock_then_by_ours_again() {
+    if !stock::wanted() {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path().join("store");
+    let (_map, namesrv) = cluster::nameserver(&home.path().join("map")).unwrap();
+    let consumed = ("both-readers".to_owned(), TOPIC.to_owned(), 1);
+    let ours = || {
+        let settings = [
+            ("brokerName", "one"),
+            ("transactionTimeOut", "60000"),
+            ("transactionCheckInterval", "1000"),
+        ];
+        cluster::broker(&root, &namesrv.to_string(), &settings).unwrap()
+    };
+    let mut sent = Sent::default();
+
+    // Ours: messages, an offset, one message that comes later, two transactions that have not ended.
+    let (mut process, address) = ours();
+    let mut wire = Wire::connect(address).unwrap();
+    for topic in [TOPIC, LATER] {
+        wire.ask(&ask::topic(topic, QUEUES)).unwrap();
+    }
+    ask::make_group(&mut wire, &consumed.0).unwrap();
+    sent.some(&mut wire, "ours");
+    wire.ask(&ask::update_offset(&consumed, 5)).unwrap();
+    let later = send(&mut wire, LATER, "later", "DELAY\u{1}4\u{2}");
+    assert_eq!(later.queue_offset, 0);
+    let by_stock = half(&mut wire, "begun by ours, ended with stock");
+    let by_ours = half(&mut wire, "begun by ours, ended by ours");
+    drop(wire);
+    stop(&mut process);
+    let exported = cluster::ferromq().args(["store", "export"]).arg(&root).status().unwrap();
+    assert!(exported.success());
+
+    // Stock: finds all that, adds to it, ends one transaction and begins another.
+    let (mut process, address) = stock::broker(home.path(), namesrv, "one").unwrap();
+    let mut wire = Wire::connect(address).unwrap();
+    sent.are_there(&mut wire);
+    assert_eq!(wire.ask(&ask::query_offset(&consumed)).unwrap().0.offset, 5);
+    sent.some(&mut wire, "stock");
+    wire.ask(&ask::update_offset(&consumed, 8)).unwrap();
+    sent.expect(&by_stock);
+    end(&mut wire, &by_stock);
+    let across = half(&mut wire, "begun with stock, ended by ours");
+    sent.are_there(&mut wire);
+    // Stock writes down that a transaction has ended some seconds later.
+    let op = GetMaxOffset { topic: OP_TOPIC.to_owned(), queue_id: 0, committed: true };
+    let started = clock::instant();
+    while wire.ask(&op).unwrap().0.offset == 0 {
+        assert!(started.elapsed() < PATIENCE, "stock never wrote the end of a transaction");
+        std::thread::yield_now();
+    }
+    drop(wire);
+    stop(&mut process);
+
+    // Ours again.
+    let (mut process, address) = ours();
+    let mut wire = Wire::connect(address).unwrap();
+    sent.are_there(&mut wire);
+    assert_eq!(wire.ask(&ask::query_offset(&consumed)).unwrap().0.offset, 8);
+    for half in [&by_ours, &across] {
+        sent.expect(half);
+        end(&mut wire, half);
+    }
+    let again = wire.call(ask::request(&by_stock.end)).unwrap();
+    assert_ne!(again.code, 0, "it has ended with stock");
+    sent.some(&mut wire, "ours again");
+    sent.are_there(&mut wire);
+    let started = clock::instant();
+    while read(&mut wire, LATER).is_empty() {
+        assert!(started.elapsed() < PATIENCE * 2, "the message that was to come later never came");
+        std::thread::yield_now();
+    }
+    assert_eq!(read(&mut wire, LATER), [(0, 0, "later".to_owned())]);
+    stop(&mut process);
+    assert!(!process.said().contains("panicked"), "{}", process.said());
+}
+
+const OP_TOPIC: &str = "RMQ_SYS_TRANS_OP_HALF_TOPIC";
+
+/// What was sent to the topic, by queue.
+#[derive(Debug, Default)]
+struct Sent {
+    bodies: [Vec<String>; QUEUES as usize],
+}
+
+impl Sent {
+    fn some(&mut self, wire: &mut Wire, who: &str) {
+        for number in 0..30 {
+            let queue_id = number % QUEUES;
+            let body = format!("{who} {number}");
+            let request = ask::plain_send(TOPIC, queue_id, body.as_bytes());
+            let reply = wire.call(request).unwrap();
+            assert_eq!(reply.code, 0, "{reply:?}");
+            let told: SendMessageReply = reply.fields.read().unwrap();
+            let bodies = &mut self.bodies[queue_id as usize];
+            assert_eq!(
+                told.queue_offset,
+                bodies.len() as i64,
+                "{who} goes on where the other ended"
+            );
+            bodies.push(body);
+        }
+    }
+
+    fn expect(&mut self, half: &Half) {
+        self.bodies[0].push(half.body.clone());
+    }
+
+    fn are_there(&self, wire: &mut Wire) {
+        let expected: Vec<_> = (0..)
+            .zip(&self.bodies)
+            .flat_map(|(queue, bodies)| {
+                (0..).zip(bodies).map(move |(offset, body)| (queue, offset, body.clone()))
+            })
+            .collect();
+        assert_eq!(read(wire, TOPIC), expected);
+    }
+}
+
+/// A transaction that has begun, and how to end it.
+#[derive(Debug)]
+struct Half {
+    body: String,
+    end: EndTransaction,
+}
+
+fn half(wire: &mut Wire, body: &str) -> Half {
+    let properties = format!("TRAN_MSG\u{1}true\u{2}PGROUP\u{1}{PRODUCERS}\u{2}");
+    let told = send(wire, TOPIC, body, &properties);
+    let (_, position) = id::decode_offset_id(&told.msg_id).unwrap();
+    let end = EndTransaction {
+        topic: Some(TOPIC.to_owned()),
+        producer_group: PRODUCERS.to_owned(),
+        tran_state_table_offset: told.queue_offset,
+        commit_log_offset: position,
+        commit_or_rollback: sys_flag::TRANSACTION_COMMIT,
+        from_transaction_check: Some(false),
+        msg_id: String::new(),
+        transaction_id: None,
+    };
+    Half { body: body.to_owned(), end }
+}
+
+fn end(wire: &mut Wire, half: &Half) {
+    let reply = wire.call(ask::request(&half.end)).unwrap();
+    assert_eq!(reply.code, 0, "{reply:?}");
+}
+
+fn send(wire: &mut Wire, topic: &str, body: &str, properties: &str) -> SendMessageReply {
+    let mut request = ask::plain_send(topic, 0, body.as_bytes());
+    request.fields.put("i", properties.as_bytes());
+    request.fields.put("g", clock::now_ms().to_string().as_bytes());
+    let reply = wire.call(request).unwrap();
+    assert_eq!(reply.code, 0, "{reply:?}");
+    reply.fields.read().unwrap()
+}
+
+/// Every message of a topic: queue, offset, body.
+fn read(wire: &mut Wire, topic: &str) -> Vec<(i32, i64, String)> {
+    let mut all = Vec::new();
+    for queue_id in 0..QUEUES {
+        let mut next = 0;
+        loop {
+            let consumed = ("both-readers".to_owned(), topic.to_owned(), queue_id);
+            let reply = wire.call(ask::request(&ask::pull(&consumed, next))).unwrap();
+            let mut rest = reply.body.as_ref();
+            if rest.is_empty() {
+                break;
+            }
+            while !rest.is_empty() {
+                let (record, size) = Record::decode(rest).unwrap();
+                let body = String::from_utf8_lossy(record.body).into_owned();
+                all.push((queue_id, record.queue_offset, body));
+                next = record.queue_offset + 1;
+                rest = &rest[size..];
+            }
+        }
+    }
+    all
+}
+
+/// Ends a process as an operator would.
+fn stop(process: &mut Process) {
+    process.terminate().unwrap();
+    process.ended().unwrap();
 }
 
 /// Waits until the nameserver knows the broker; nothing announces it.

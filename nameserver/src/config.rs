@@ -8,6 +8,7 @@ use std::str::FromStr;
 use protocol::java_properties;
 use remoting::settings::Kind::{Flag, Int, Long, Text};
 use remoting::settings::{self, Accepted, Problem, Problems, Setting};
+use remoting::tls;
 
 /// Every key of a stock nameserver's configuration file.
 #[rustfmt::skip]
@@ -72,7 +73,7 @@ pub static KEYS: &[Setting] = &[
     Setting::without_effect("maxReconnectIntervalTimeSeconds", Long, "").unset(),
     Setting::without_effect("scanAvailableNameSrv", Flag, "").unset(),
     Setting::without_effect("socksProxyConfig", Text, "").unset(),
-    Setting::without_effect("useTLS", Flag, "").unset(),
+    Setting::new("useTLS", Flag, "").unset(),
 ];
 
 /// Keys that nobody may change over the network, whatever `configBlackList` says.
@@ -97,6 +98,7 @@ pub struct Config {
     /// How long after its start it knows too little to answer for routes.
     pub wait_ms: i64,
     pub scan_interval_ms: u64,
+    pub tls: tls::Settings,
 }
 
 /// A configuration that cannot be used as it is.
@@ -110,6 +112,8 @@ pub enum Refused {
     ListenPort(String),
     #[error("`{0}` is not built in: leave it out or set it to false")]
     NotBuiltIn(&'static str),
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
 }
 
 /// A change that is not made.
@@ -129,10 +133,16 @@ impl Config {
 
     /// What the text of a `namesrv.conf` says, and which of its keys change nothing here.
     pub fn read(text: &str, data: &Path) -> Result<(Self, Vec<&'static str>), Refused> {
-        let accepted = settings::check(KEYS, &java_properties::read(text))?;
+        let pairs = java_properties::read(text).into_iter();
+        let (tls, given): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            pairs.partition(|(key, _)| key.starts_with("tls."));
+        let mut tls = tls::Settings::read(tls)?;
+        let accepted = settings::check(KEYS, &given)?;
         let mut values = defaults(data);
         values.extend(accepted.values);
-        Ok((Self::from_values(values)?, accepted.without_effect))
+        let config = Self::from_values(values)?;
+        tls.client_enabled |= config.tls.client_enabled;
+        Ok((Self { tls, ..config }, accepted.without_effect))
     }
 
     /// This configuration with some values changed, as asked for over the network (318).
@@ -145,7 +155,7 @@ impl Config {
         let Accepted { values: new, .. } = settings::check(KEYS, changes).map_err(Refused::from)?;
         let mut values = self.values.clone();
         values.extend(new);
-        Ok(Self::from_values(values)?)
+        Ok(Self { tls: self.tls.clone(), ..Self::from_values(values)? })
     }
 
     /// This configuration as it is once a socket is bound.
@@ -186,6 +196,12 @@ impl Config {
             support_acting_master: flag("supportActingMaster"),
             wait_ms: if flag("needWaitForService") { wait_ms } else { 0 },
             scan_interval_ms: number::<i64>(&values, "scanNotActiveBrokerInterval").max(10) as u64,
+            tls: tls::Settings {
+                client_enabled: values
+                    .get("useTLS")
+                    .is_some_and(|it| it.eq_ignore_ascii_case("true")),
+                ..Default::default()
+            },
             values,
         })
     }
@@ -223,12 +239,14 @@ mod tests {
     #[test]
     fn a_stock_file_is_accepted_and_its_thread_pools_are_named_once() {
         let text = "listenPort=9999\n# a comment\nserverWorkerThreads=32\nsupportActingMaster=true\n\
-                    useTLS=false\nkvConfigPath=/elsewhere/kv.json\n";
+                    useTLS=true\ntls.server.mode=enforcing\nkvConfigPath=/elsewhere/kv.json\n";
         let (config, without_effect) = read(text).unwrap();
         assert_eq!(config.listen.port(), 9999);
         assert!(config.support_acting_master);
         assert_eq!(config.kv_config_path, Path::new("/elsewhere/kv.json"));
-        assert_eq!(without_effect, ["serverWorkerThreads", "useTLS"]);
+        assert!(config.tls.client_enabled);
+        assert_eq!(config.tls.mode, tls::Mode::Enforcing);
+        assert_eq!(without_effect, ["serverWorkerThreads"]);
     }
 
     #[test]
@@ -236,6 +254,10 @@ mod tests {
         for (text, sentence) in [
             ("listenport=1", "unknown key `listenport`, did you mean `listenPort`?"),
             ("listenPort=70000", "`listenPort` must be between 0 and 65535, not 70000"),
+            (
+                "tls.server.modus=x",
+                "unknown key `tls.server.modus`, did you mean `tls.server.mode`?",
+            ),
             ("bindAddress=nowhere", "`nowhere` is not an IP address to listen on"),
             (
                 "enableControllerInNamesrv=true",

@@ -10,6 +10,7 @@ use protocol::header::route::NotifyMinBrokerIdChange;
 use protocol::request::RequestCode;
 use remoting::pool::Pool;
 use remoting::process::Shutdown;
+use remoting::tls::Connector;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
@@ -24,10 +25,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 pub(crate) struct Notifier(mpsc::Sender<Notice>);
 
 /// A place to leave notices, and what sends them.
-pub(crate) fn notifier(shutdown: Shutdown) -> (Notifier, impl Future<Output = ()>) {
+pub(crate) fn notifier(
+    tls: Option<Connector>,
+    shutdown: Shutdown,
+) -> (Notifier, impl Future<Output = ()>) {
     let (sender, mut waiting) = mpsc::channel(WAITING_MAX);
     let sending = async move {
-        let pool = Pool::new(shutdown.clone());
+        let pool = Pool::new(shutdown.clone()).with_tls(tls);
         while let Some(Some(notice)) = shutdown.run_until_cancelled(waiting.recv()).await {
             send(&pool, &notice).await;
         }

@@ -12,6 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use remoting::clock;
 use remoting::process::Shutdown;
 use remoting::server::Server;
+use remoting::tls::{self, Acceptor, Connector};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -47,9 +48,11 @@ pub async fn start(
 ) -> anyhow::Result<Running> {
     let path = config.kv_config_path.clone();
     let kv = tokio::task::spawn_blocking(|| kv::Store::open(path)).await??;
-    let server = Server::bind(listen).context("the nameserver cannot start")?;
+    let tls = Acceptor::new(config.tls.clone(), &[])?;
+    let connector = Connector::new(&config.tls)?;
+    let server = Server::bind(listen).context("the nameserver cannot start")?.with_tls(tls.clone());
     let address = server.address;
-    let (notifier, notifying) = notify::notifier(shutdown.clone());
+    let (notifier, notifying) = notify::notifier(connector, shutdown.clone());
     let nameserver = Arc::new(NameServer {
         routes: RwLock::default(),
         kv,
@@ -59,9 +62,10 @@ pub async fn start(
         started_ms: clock::now_ms(),
     });
     let scanning = scan(nameserver.clone(), shutdown.clone());
+    let watching = tls.watch(tls::WATCH_PERIOD, shutdown.clone());
     let serving = server.serve(nameserver, shutdown);
     let task = tokio::spawn(async move {
-        tokio::join!(serving, scanning, notifying);
+        tokio::join!(serving, scanning, notifying, watching);
     });
     info!(%address, "the nameserver is ready");
     Ok(Running { address, task })

@@ -2,7 +2,9 @@
 
 pub mod cache;
 pub mod cluster;
+mod commands;
 pub mod faults;
+pub mod local;
 pub mod route;
 
 use std::sync::Arc;
@@ -11,12 +13,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use protocol::body::{SubscriptionGroupConfig, TopicConfig};
 use protocol::frame::Command;
-use protocol::header::pop::{PopMessage, PopMessageReply};
+use protocol::header::pop::{
+    ChangeInvisibleTime, ChangeInvisibleTimeReply, PopMessage, PopMessageReply,
+};
 use protocol::header::pull::PullMessage;
 use protocol::request::Request;
 pub use remoting::pool::Failed;
 
+use crate::handle::Handle;
 use cluster::Cluster;
+use local::Local;
 use route::Route;
 
 /// How long a broker may take for an answer that does not wait for anything.
@@ -30,6 +36,7 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub enum Backend {
     Cluster(Cluster),
+    Local(Local),
 }
 
 /// Messages for one queue, to be stored together.
@@ -65,8 +72,8 @@ pub struct Stored {
 #[derive(Debug)]
 pub struct Popped {
     pub header: PopMessageReply,
-    /// Records, one after another.
-    pub records: Bytes,
+    /// Records, one after another, in pieces of whole records.
+    pub records: Vec<Bytes>,
 }
 
 /// How a pop ended.
@@ -100,6 +107,7 @@ impl Backend {
     pub async fn route(&self, topic: &str) -> Result<Option<Arc<Route>>, Failed> {
         match self {
             Self::Cluster(cluster) => cluster.route(topic).await,
+            Self::Local(local) => Ok(local.route(topic)),
         }
     }
 
@@ -107,6 +115,7 @@ impl Backend {
     pub async fn topic(&self, topic: &str) -> Result<Option<Arc<TopicConfig>>, Failed> {
         match self {
             Self::Cluster(cluster) => cluster.topic(topic).await,
+            Self::Local(local) => Ok(local.topic(topic)),
         }
     }
 
@@ -114,6 +123,7 @@ impl Backend {
     pub async fn group(&self, group: &str) -> Result<Arc<SubscriptionGroupConfig>, Failed> {
         match self {
             Self::Cluster(cluster) => cluster.group(group).await,
+            Self::Local(local) => local.group(group),
         }
     }
 
@@ -121,6 +131,7 @@ impl Backend {
     pub async fn send(&self, broker: &str, messages: Outgoing<'_>) -> Result<Vec<Stored>, Failed> {
         match self {
             Self::Cluster(cluster) => cluster.send(broker, messages).await,
+            Self::Local(local) => local.send(broker, messages).await,
         }
     }
 
@@ -133,6 +144,7 @@ impl Backend {
     ) -> Result<Pop, Failed> {
         match self {
             Self::Cluster(cluster) => cluster.pop(broker, request, timeout).await,
+            Self::Local(local) => local.pop(broker, request, timeout).await,
         }
     }
 
@@ -145,7 +157,44 @@ impl Backend {
     ) -> Result<Pulled, Failed> {
         match self {
             Self::Cluster(cluster) => cluster.pull(broker, request, polling).await,
+            Self::Local(local) => local.pull(broker, request, polling).await,
         }
+    }
+
+    /// Settles messages of one broker that were taken from `topic` by `group`; as many outcomes as handles.
+    pub async fn ack(
+        &self,
+        broker: &str,
+        group: &str,
+        topic: &str,
+        handles: &[Handle<'_>],
+    ) -> Vec<Result<(), Failed>> {
+        match self {
+            Self::Cluster(cluster) => cluster.ack(broker, group, topic, handles).await,
+            Self::Local(local) => local.ack(broker, group, topic, handles),
+        }
+    }
+
+    /// Hides a message for `invisible_ms` from now on.
+    pub async fn hide(
+        &self,
+        group: &str,
+        topic: &str,
+        handle: &Handle<'_>,
+        invisible_ms: i64,
+        suspend: bool,
+    ) -> Result<ChangeInvisibleTimeReply, Failed> {
+        let request = ChangeInvisibleTime {
+            consumer_group: group.to_owned(),
+            topic: handle.real_topic(topic, group).into_owned(),
+            queue_id: handle.queue_id,
+            extra_info: handle.extra_info.to_owned(),
+            offset: handle.offset,
+            invisible_time: invisible_ms,
+            lite_topic: None,
+            suspend,
+        };
+        self.ask(handle.broker, &request, Vec::new()).await.map(|(reply, _)| reply)
     }
 
     /// Anything else a broker answers.
@@ -157,6 +206,7 @@ impl Backend {
     ) -> Result<(R::Reply, Command<'static>), Failed> {
         match self {
             Self::Cluster(cluster) => cluster.ask(broker, request, body, ANSWER_TIMEOUT).await,
+            Self::Local(local) => local.ask_named(broker, request, body, ANSWER_TIMEOUT).await,
         }
     }
 
@@ -168,6 +218,7 @@ impl Backend {
     ) -> Result<Command<'static>, Failed> {
         match self {
             Self::Cluster(cluster) => cluster.command(broker, command, ANSWER_TIMEOUT).await,
+            Self::Local(local) => local.command(broker, command, ANSWER_TIMEOUT).await,
         }
     }
 
@@ -175,6 +226,31 @@ impl Backend {
     pub async fn broker_at(&self, address: &str) -> Option<String> {
         match self {
             Self::Cluster(cluster) => cluster.broker_at(address).await,
+            Self::Local(local) => local.brokers().pop(),
+        }
+    }
+
+    /// Where the broker of this name is: its master, or the one with the lowest id without it.
+    pub async fn address(&self, broker: &str) -> Result<String, Failed> {
+        match self {
+            Self::Cluster(cluster) => cluster.address(broker).await,
+            Self::Local(local) => local.address(broker),
+        }
+    }
+
+    /// A broker was not where it should be: look again before it is told to anybody.
+    pub fn moved(&self) {
+        match self {
+            Self::Cluster(cluster) => cluster.moved(),
+            Self::Local(_) => {}
+        }
+    }
+
+    /// What a nameserver answers.
+    pub async fn nameserver(&self, command: Command<'static>) -> Result<Command<'static>, Failed> {
+        match self {
+            Self::Cluster(cluster) => cluster.nameserver(command).await,
+            Self::Local(local) => local.nameserver(command).await,
         }
     }
 
@@ -182,6 +258,7 @@ impl Backend {
     pub async fn brokers(&self) -> Result<Vec<String>, Failed> {
         match self {
             Self::Cluster(cluster) => cluster.brokers().await,
+            Self::Local(local) => Ok(local.brokers()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What brokers want to know of transactions, asked of a producer that is connected here; and what makes
 //! brokers ask us: the producers of each topic, reported as a group of that name.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,6 +11,7 @@ use protocol::body::{HeartbeatData, ProducerData};
 use protocol::frame::Command;
 use protocol::grpc::telemetry_command::Command as Told;
 use protocol::grpc::{RecoverOrphanedTransactionCommand, Resource, TelemetryCommand};
+use protocol::header::client::UnregisterClient;
 use protocol::header::transaction::CheckTransactionState;
 use protocol::json::{self, Dialect};
 use protocol::properties::{self, name};
@@ -19,6 +21,7 @@ use remoting::process::Shutdown;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
+use crate::backend::Failed;
 use crate::front::Front;
 use crate::grpc::end_transaction::TransactionId;
 use crate::message::{Delivery, from_record};
@@ -103,15 +106,19 @@ async fn broker_at(front: &Front, address: SocketAddr) -> Result<String, String>
 }
 
 /// Tells brokers who produces here, at once when somebody new does, and again and again.
+///
+/// A topic without producers is taken back: the stock broker closes the connection of whoever falls silent
+/// about a group it once reported, and all other requests go over that connection too.
 pub async fn report(front: Arc<Front>, shutdown: Shutdown) {
+    let mut reported: BTreeSet<String> = BTreeSet::new();
     loop {
         tokio::select! {
             () = front.clients.published_changed.notified() => {}
             () = tokio::time::sleep(front.config.heartbeat_period) => {}
             () = shutdown.cancelled() => return,
         }
-        let topics: Vec<String> = front.clients.topics_published().into_iter().collect();
-        if topics.is_empty() {
+        let topics = front.clients.topics_published();
+        if topics.is_empty() && reported.is_empty() {
             continue;
         }
         let brokers = match front.backend.brokers().await {
@@ -121,22 +128,35 @@ pub async fn report(front: Arc<Front>, shutdown: Shutdown) {
                 continue;
             }
         };
+        let gone: Vec<&String> = reported.difference(&topics).collect();
+        let here: Vec<&String> = topics.iter().collect();
         for broker in &brokers {
-            for topics in topics.chunks(GROUPS_PER_BEAT) {
-                if let Err(error) = beat(&front, broker, topics).await {
-                    debug!(broker, %error, "a broker cannot be told who produces");
-                }
+            let mut outcome = Ok(());
+            for topic in &gone {
+                outcome = outcome.and(leave(&front, broker, topic).await);
+            }
+            for topics in here.chunks(GROUPS_PER_BEAT) {
+                outcome = outcome.and(beat(&front, broker, topics).await);
+            }
+            if let Err(error) = outcome {
+                debug!(broker, %error, "a broker cannot be told who produces");
             }
         }
+        reported = topics;
     }
 }
 
-async fn beat(
-    front: &Front,
-    broker: &str,
-    topics: &[String],
-) -> Result<(), crate::backend::Failed> {
-    let groups = topics.iter().map(|topic| ProducerData { group_name: topic.clone() });
+async fn leave(front: &Front, broker: &str, topic: &str) -> Result<(), Failed> {
+    let request = UnregisterClient {
+        client_id: front.own_id.clone(),
+        producer_group: Some(topic.to_owned()),
+        consumer_group: None,
+    };
+    front.backend.ask(broker, &request, Vec::new()).await.map(|_| ())
+}
+
+async fn beat(front: &Front, broker: &str, topics: &[&String]) -> Result<(), Failed> {
+    let groups = topics.iter().map(|topic| ProducerData { group_name: (*topic).clone() });
     let beat = HeartbeatData {
         client_id: front.own_id.clone(),
         producer_data_set: groups.collect(),

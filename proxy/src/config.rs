@@ -55,6 +55,8 @@ pub struct Config {
     pub delay_levels_ms: Option<Vec<i64>>,
     /// How often brokers are told that producers are here.
     pub heartbeat_period: Duration,
+    /// Changes how much this process logs, where whoever started it lets operators do that.
+    pub change_log_level: Option<fn(&str) -> Result<(), String>>,
 }
 
 /// A place where clients come in.
@@ -66,6 +68,9 @@ pub struct Listener {
     pub bind: SocketAddr,
     /// What clients are told to dial, `host:port`; without it what they dialled.
     pub advertise: Option<String>,
+    /// Not being able to listen here is no reason to end.
+    #[serde(skip)]
+    pub optional: bool,
 }
 
 impl Default for Config {
@@ -99,6 +104,7 @@ impl Default for Config {
             certificate_watch: Duration::from_secs(3600),
             delay_levels_ms: None,
             heartbeat_period: Duration::from_secs(20),
+            change_log_level: None,
         }
     }
 }
@@ -119,6 +125,7 @@ const OWN_KEYS: [&str; 2] = ["bindAddress", "listeners"];
 
 /// Where clients come in unless told otherwise.
 const PORT: u16 = 8081;
+const REMOTING_PORT: u16 = 8080;
 
 impl Config {
     /// Reads an `rmq-proxy.json` with some pairs over it. Also gives the keys that change nothing here.
@@ -238,6 +245,7 @@ impl Values {
             heartbeat_period: Duration::from_secs(
                 self.get("transactionHeartbeatPeriodSecond", d.heartbeat_period.as_secs())?,
             ),
+            change_log_level: None,
         })
     }
 
@@ -248,7 +256,17 @@ impl Values {
         }
         let address = self.get("bindAddress", IpAddr::V4(Ipv4Addr::LOCALHOST))?;
         let bind = SocketAddr::new(address, self.get("grpcServerPort", PORT)?);
-        Ok(vec![Listener { name: "grpc".to_owned(), bind, advertise: None }])
+        let port = self.get("remotingListenPort", REMOTING_PORT)?;
+        let told = self.text("remotingAccessAddr").map(|host| format!("{host}:{port}"));
+        let grpc = Listener { name: "grpc".to_owned(), bind, advertise: None, optional: false };
+        let remoting = Listener {
+            name: "remoting".to_owned(),
+            bind: SocketAddr::new(address, port),
+            advertise: told,
+            optional: port == REMOTING_PORT,
+        };
+        // Either language is spoken at either.
+        Ok(if bind == remoting.bind { vec![grpc] } else { vec![grpc, remoting] })
     }
 
     fn certificate(&self) -> Option<(PathBuf, PathBuf)> {

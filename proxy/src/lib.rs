@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod admin;
 pub mod backend;
 pub mod checks;
 pub mod clients;
@@ -12,6 +13,7 @@ pub mod message;
 pub mod popped;
 pub mod process;
 pub mod receipts;
+pub mod relay;
 
 /// The services of the gRPC protocol.
 pub mod service {

@@ -1,4 +1,4 @@
-//! Takes connections: encrypted or plain, as their first bytes say; then HTTP/2.
+//! Takes connections: encrypted or plain, HTTP/2 or remoting, as their first bytes say.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use protocol::grpc::Endpoints;
 use remoting::opening::{self, Language};
 use remoting::process::Shutdown;
+use remoting::server;
 use remoting::tls::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,9 +23,12 @@ use tower::Service;
 use tower::util::BoxCloneSyncService;
 use tracing::{debug, warn};
 
+use crate::admin::Admin;
 use crate::front::Front;
 use crate::grpc::Messaging;
 use crate::grpc::context::Connection;
+use crate::relay::Door;
+use crate::service::admin_server::AdminServer;
 use crate::service::messaging_service_server::MessagingServiceServer;
 
 type Reflection = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
@@ -65,7 +69,13 @@ impl Listener {
     }
 
     /// Serves until `shutdown`, then lets what is in flight end.
-    pub async fn serve(self, front: Arc<Front>, acceptor: Arc<Acceptor>, shutdown: Shutdown) {
+    pub async fn serve(
+        self,
+        front: Arc<Front>,
+        door: Arc<Door>,
+        acceptor: Arc<Acceptor>,
+        shutdown: Shutdown,
+    ) {
         let service = Services::new(&front);
         let tasks = TaskTracker::new();
         loop {
@@ -90,11 +100,11 @@ impl Listener {
             let advertise = self.advertise.clone();
             let connection = Connection { remote, local, advertise };
             let (front, service) = (front.clone(), service.clone());
-            let acceptor = acceptor.clone();
-            let shutdown = shutdown.clone();
+            let (door, acceptor) = (door.clone(), acceptor.clone());
+            let shutdown = shutdown.child_token();
             tasks.spawn(async move {
                 front.stats.connections.fetch_add(1, Ordering::Relaxed);
-                let serving = serve_one(stream, connection, &acceptor, service, shutdown);
+                let serving = serve_one(stream, connection, &acceptor, service, &door, shutdown);
                 if let Err(error) = serving.await {
                     debug!(%remote, error, "connection lost");
                 }
@@ -112,6 +122,7 @@ async fn serve_one(
     mut connection: Connection,
     acceptor: &Acceptor,
     service: Services,
+    door: &Arc<Door>,
     shutdown: Shutdown,
 ) -> Result<(), String> {
     if let Err(error) = stream.set_nodelay(true) {
@@ -121,13 +132,16 @@ async fn serve_one(
         opened = opening::open(stream, acceptor) => opened.map_err(|error| error.to_string())?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    if opened.language != Language::Http2 {
-        return Err("only gRPC is spoken here".to_owned());
-    }
     // Behind a load balancer the client is whom that one names.
     if let Some((client, asked)) = opened.origin.as_ref().and_then(|origin| origin.addresses) {
         connection.remote = client;
         connection.local = asked;
+    }
+    if opened.language == Language::Remoting {
+        let between = (connection.remote, connection.local);
+        let serving = server::serve_stream(opened.stream, opened.head, between, door, shutdown);
+        Box::pin(serving).await;
+        return Ok(());
     }
     serve_http(opened.into_io(), Arc::new(connection), service, shutdown).await
 }
@@ -169,6 +183,7 @@ async fn serve_http(
 #[derive(Clone)]
 struct Services {
     messaging: MessagingServiceServer<Messaging>,
+    admin: AdminServer<Admin>,
     /// Made when first asked for, which is seldom.
     reflection: Arc<OnceLock<[Reflection; 2]>>,
 }
@@ -180,6 +195,7 @@ impl Services {
             messaging: MessagingServiceServer::new(Messaging(front.clone()))
                 .max_decoding_message_size(limit)
                 .max_encoding_message_size(usize::MAX),
+            admin: AdminServer::new(Admin(front.clone())),
             reflection: Arc::default(),
         }
     }
@@ -188,6 +204,8 @@ impl Services {
         let path = request.uri().path();
         if path.starts_with("/apache.rocketmq.v2.MessagingService/") {
             self.messaging.call(request).await
+        } else if path.starts_with("/apache.rocketmq.v2.Admin/") {
+            self.admin.call(request).await
         } else if path.starts_with("/grpc.reflection.") {
             let old = path.starts_with("/grpc.reflection.v1alpha.");
             let mut reflection = self.reflection.get_or_init(reflection)[usize::from(old)].clone();

@@ -24,7 +24,7 @@ pub struct Taken {
 /// Messages one pop may bring.
 const MESSAGES_MAX: usize = 1024;
 
-/// Reads the records; one that cannot be read ends the list, as nothing after it can be found.
+/// Reads the records; one that cannot be read ends its piece, as nothing after it can be found.
 pub fn messages(popped: &Popped, broker: &str, topic: &Resource, in_order: bool) -> Vec<Taken> {
     let starts = starts(popped.header.start_offset_info.as_deref().unwrap_or_default());
     let counts = match &popped.header.order_count_info {
@@ -32,22 +32,33 @@ pub fn messages(popped: &Popped, broker: &str, topic: &Resource, in_order: bool)
         _ => HashMap::new(),
     };
     let mut taken = Vec::new();
-    let mut rest = popped.records.clone();
+    for piece in &popped.records {
+        read(popped, piece.clone(), &mut taken, |record, records| {
+            message(popped, record, records, broker, topic, &starts, &counts)
+        });
+    }
+    taken
+}
+
+/// Reads one piece, record by record.
+fn read(
+    popped: &Popped,
+    mut rest: bytes::Bytes,
+    taken: &mut Vec<Taken>,
+    message: impl Fn(&Record<'_>, &bytes::Bytes) -> Option<Taken>,
+) {
     while !rest.is_empty() && taken.len() < MESSAGES_MAX {
         let (record, bytes) = match Record::decode(&rest) {
             Ok(read) => read,
             Err(error) => {
-                warn!(broker, topic = topic.name, %error, "a popped record cannot be read");
+                warn!(pop = ?popped.header, %error, "a popped record cannot be read");
                 break;
             }
         };
-        if let Some(one) = message(popped, &record, &rest, broker, topic, &starts, &counts) {
-            taken.push(one);
-        }
+        taken.extend(message(&record, &rest));
         let next = rest.slice(bytes..);
         rest = next;
     }
-    taken
 }
 
 fn message(

@@ -15,16 +15,18 @@ use remoting::process::{DropGuard, Shutdown};
 use remoting::tls::{self, Acceptor};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::backend::Backend;
 use crate::backend::cluster::Cluster;
+use crate::backend::local::Local;
 use crate::checks::{self, QUESTIONS_MAX, Question};
 use crate::config::Config;
 use crate::front::Front;
 use crate::grpc::query_route::endpoints_of;
 use crate::handle::Handle;
 use crate::listener::Listener;
+use crate::relay::Door;
 
 /// How often receipts and silent clients are looked at.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -55,14 +57,42 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
         out.now.refuse(ReplyTo::new(&request), &Refusal::unsupported(request.code));
     });
     let front = Front::new(config, Backend::Cluster(cluster));
-    let mut running = serve(front.clone(), shutdown.clone())?;
+    let mut running = serve(front.clone(), calls.clone(), shutdown.clone())?;
     running.serving.spawn(checks::pass_on(front.clone(), questions, shutdown.clone()));
     running.serving.spawn(checks::report(front, shutdown));
     running.calls = Some(calls.drop_guard());
     Ok(running)
 }
 
-fn serve(front: Arc<Front>, shutdown: Shutdown) -> anyhow::Result<Running> {
+/// Listens before a broker in this process.
+pub fn start_local(
+    config: Config,
+    broker: Arc<broker::broker::Broker>,
+    shutdown: Shutdown,
+) -> anyhow::Result<Running> {
+    let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
+    let calls = Shutdown::new();
+    let (local, mut asked) = Local::new(broker, calls.clone());
+    let front = Front::new(config, Backend::Local(local));
+    let mut running = serve(front.clone(), calls.clone(), shutdown.clone())?;
+    let ended = shutdown.clone();
+    running.serving.spawn(async move {
+        while let Some(Some(request)) = ended.run_until_cancelled(asked.recv()).await {
+            if request.code == RequestCode::CheckTransactionState.to_wire()
+                && let Some(question) = Question::read(&request)
+            {
+                // A broker asks again what is not answered.
+                let _ = ask.try_send(question);
+            }
+        }
+    });
+    running.serving.spawn(checks::pass_on(front.clone(), questions, shutdown.clone()));
+    running.serving.spawn(checks::report(front, shutdown));
+    running.calls = Some(calls.drop_guard());
+    Ok(running)
+}
+
+fn serve(front: Arc<Front>, calls: Shutdown, shutdown: Shutdown) -> anyhow::Result<Running> {
     let mut serving = JoinSet::new();
     let acceptor = Acceptor::new(encryption(&front.config), &[b"h2"])?;
     let period = front.config.certificate_watch;
@@ -70,9 +100,16 @@ fn serve(front: Arc<Front>, shutdown: Shutdown) -> anyhow::Result<Running> {
     let mut addresses = Vec::new();
     for listener in &front.config.listeners {
         let advertise = listener.advertise.as_deref().map(advertised).transpose()?;
-        let listener = Listener::bind(listener.bind, advertise)?;
+        let door = Door::new(front.clone(), listener.advertise.clone(), calls.clone());
+        let listener = match Listener::bind(listener.bind, advertise) {
+            Err(error) if listener.optional => {
+                warn!(%error, "remoting clients come in beside those of gRPC only");
+                continue;
+            }
+            bound => bound?,
+        };
         addresses.push(listener.address);
-        serving.spawn(listener.serve(front.clone(), acceptor.clone(), shutdown.clone()));
+        serving.spawn(listener.serve(front.clone(), door, acceptor.clone(), shutdown.clone()));
     }
     serving.spawn(renew(front.clone(), shutdown.clone()));
     serving.spawn(drain(front.clone(), shutdown));
@@ -123,6 +160,7 @@ async fn renew(front: Arc<Front>, shutdown: Shutdown) {
             _ = period.tick() => {}
             () = shutdown.cancelled() => return,
         }
+        front.stats.sample(PERIOD.as_secs_f64());
         for client in front.clients.expire(clock::instant()) {
             for left in front.receipts.lock().leave(&client) {
                 debug!(client, group = left.group, topic = left.topic, "a silent client's message");

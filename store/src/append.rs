@@ -103,12 +103,18 @@ impl Core {
         if let Some(full) = self.watch.full() {
             return Err(full);
         }
-        let unsynced_bytes = log.position - self.durable.position();
-        if unsynced_bytes > self.config.unsynced_bytes_max {
-            let wait_for = log.position - self.config.unsynced_bytes_max / 2;
+        if let Some(wait_for) = self.behind(log.position) {
+            let unsynced_bytes = log.position.saturating_sub(self.durable.position());
             return Err(AppendError::Unsynced { unsynced_bytes, wait_for });
         }
         Ok(())
+    }
+
+    /// What has to be durable before more is appended behind `position`.
+    pub(crate) fn behind(&self, position: u64) -> Option<u64> {
+        let unsynced_bytes = position.saturating_sub(self.durable.position());
+        let too_many = unsynced_bytes > self.config.unsynced_bytes_max;
+        too_many.then(|| position - self.config.unsynced_bytes_max / 2)
     }
 
     /// Goes on to the next file when the group and a blank behind it do not fit into this one.

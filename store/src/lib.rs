@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod append;
+mod aside;
 mod batch;
 mod checkpoint;
 mod config;
@@ -160,6 +161,11 @@ impl Store {
     /// Everything before this position can be read.
     pub fn appended_position(&self) -> u64 {
         self.core.durable.appended()
+    }
+
+    /// While the disk is so far behind that appends are refused: what has to be on it before they are not.
+    pub fn behind(&self) -> Option<u64> {
+        self.core.behind(self.core.durable.appended())
     }
 
     /// Position of the oldest byte kept.

@@ -1,7 +1,6 @@
 //! From files on disk to a consistent store: find the end of the log, cut what is torn, rebuild what is derived.
 
 use std::collections::VecDeque;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,6 +9,7 @@ use protocol::record::{BLANK_BYTES, Record, RecordError, at};
 use tracing::{info, warn};
 
 use crate::Core;
+use crate::aside;
 use crate::deletion;
 use crate::error::OpenError;
 use crate::keys::KeyItem;
@@ -114,18 +114,23 @@ impl Core {
                 last = Some(segment);
             }
         }
+        // Beside the log and not in it: a stock broker takes everything in there for its own.
+        let folder = self.config.commit_log.with_extension("cut");
         for segment in later.iter().rev() {
-            let mut head = [0; BLANK_BYTES];
-            let _ = segment.file.read_exact_at(&mut head, 0);
-            if head != [0; BLANK_BYTES] {
-                warn!(path = %segment.path.display(), end, "removing a log file behind the end");
+            let kept = aside::keep_file(&folder, segment);
+            if let Some(path) = kept.map_err(OpenError::io("put aside", &segment.path))? {
+                warn!(path = %path.display(), end, "a log file behind the end of the log is put aside");
             }
-            std::fs::remove_file(&segment.path).map_err(OpenError::io("remove", &segment.path))?;
             self.segments.pop_back();
         }
         let last = last.expect("the store has a first log file");
         if end < last.end() {
             let io = |what| OpenError::io(what, &last.path);
+            let kept =
+                aside::keep_rest(&folder, &last, end).map_err(io("put aside the rest of"))?;
+            if let Some(path) = kept {
+                warn!(path = %path.display(), end, "what follows the end of the log is put aside");
+            }
             wipe(&last.file, end - last.base, last.bytes).map_err(io("cut"))?;
             last.file.sync_all().map_err(io("sync"))?;
         }

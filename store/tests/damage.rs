@@ -67,11 +67,44 @@ fn what_follows_a_damaged_message_is_cut_for_good() {
         std::fs::remove_dir_all(dir.path().join("ferromq")).unwrap();
         let store = open(dir.path());
         assert_eq!(bodies(&store, "t", 0, 0), ["first"], "{what}");
+        // What was cut is kept for people, as it was found.
+        let cut = dir.path().join(format!("commitlog.cut/{size_of_first:020}"));
+        let kept = std::fs::read(cut).unwrap();
+        assert_eq!(kept[at as usize..][..bytes.len()], *bytes, "{what}");
+        assert!(kept.windows(5).any(|part| part == b"third"), "{what}");
         // The record that followed must not come back behind one of the same size.
         assert_eq!(send(&store, "t", 0, b"SECOND"), 1);
         drop(store);
         assert_eq!(bodies(&open(dir.path()), "t", 0, 0), ["first", "SECOND"], "{what}");
     }
+}
+
+#[test]
+fn files_behind_a_damaged_message_are_put_aside_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for number in 0..40 {
+        send(&store, "t", 0, format!("{number}-{}", "x".repeat(7_000)).as_bytes());
+    }
+    drop(store);
+    let list = |folder: &str| {
+        let entries = std::fs::read_dir(dir.path().join(folder)).into_iter().flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = list("commitlog");
+    overwrite(&log_file(dir.path(), 0), 91, b"X");
+    std::fs::remove_dir_all(dir.path().join("ferromq")).unwrap();
+    let store = open(dir.path());
+    assert_eq!(bodies(&store, "t", 0, 0), [] as [&str; 0]);
+    assert_eq!(list("commitlog.cut")[..4], before[..4], "the rest of the first, and the others");
+    assert_eq!(send(&store, "t", 0, b"next"), 0);
+    drop(store);
+    // Nothing is put aside where nothing was damaged.
+    let kept = list("commitlog.cut");
+    assert_eq!(bodies(&open(dir.path()), "t", 0, 0), ["next"]);
+    assert_eq!(list("commitlog.cut"), kept);
 }
 
 #[test]

@@ -51,6 +51,12 @@ pub(crate) struct Standalone {
     /// The broker's port, unless the file says it.
     #[arg(long)]
     pub(crate) broker_port: Option<u16>,
+    /// Where gRPC clients come in.
+    #[arg(long, default_value_t = 8081)]
+    pub(crate) proxy_port: u16,
+    /// A stock rmq-proxy.json.
+    #[arg(long)]
+    pub(crate) proxy_config: Option<PathBuf>,
     /// A broker key and its value, over the file.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<String>,
@@ -63,6 +69,8 @@ impl Default for Standalone {
             config: None,
             nameserver_port: 9876,
             broker_port: None,
+            proxy_port: 8081,
+            proxy_config: None,
             settings: Vec::new(),
         }
     }

@@ -43,18 +43,26 @@ pub(crate) async fn standalone(args: Standalone) -> Result<()> {
     given.extend(flag_pairs(&args.settings)?);
     let config = Config::new(given)?;
     let store = config.store_root.clone();
-    let work = broker::process::start(config, shutdown).await?;
-    greet(map.address, work.address, &store, started.elapsed());
+    let work = broker::process::start(config, shutdown.clone()).await?;
+    // What the proxy still has to answer needs the broker: it is told to end first.
+    let over = vec![("grpcServerPort".to_owned(), args.proxy_port.to_string())];
+    let door = proxy_config(args.proxy_config.as_deref(), over)?;
+    let door = proxy::process::start_local(door, work.broker.clone(), shutdown)?;
+    greet(map.address, work.address, &door.addresses, &store, started.elapsed());
+    door.finished().await;
     work.finished().await?;
     map.stopped().await
 }
 
 /// What a newcomer wants to know: where everything is, and what to type next.
 #[expect(clippy::print_stdout, reason = "this is what the command says")]
-fn greet(map: SocketAddr, work: SocketAddr, store: &Path, took: Duration) {
+fn greet(map: SocketAddr, work: SocketAddr, door: &[SocketAddr], store: &Path, took: Duration) {
     println!("ferromq is ready after {} ms", took.as_millis());
     println!("  nameserver  {map}");
     println!("  broker      {work}");
+    for door in door {
+        println!("  proxy       {door} (gRPC and remoting)");
+    }
     println!("  store       {}", store.display());
     println!("Try:");
     println!("  ferromq bench send --namesrv {map} --topic demo --count 100000");
@@ -97,11 +105,6 @@ pub(crate) async fn broker(args: BrokerRole) -> Result<()> {
 /// A proxy.
 pub(crate) async fn proxy(args: ProxyRole) -> Result<()> {
     let shutdown = process::shutdown_on_signal()?;
-    let text = match &args.config {
-        Some(path) => std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read {}", path.display()))?,
-        None => String::from("{}"),
-    };
     let mut over = flag_pairs(&args.settings)?;
     if let Some(namesrv) = args.namesrv {
         over.push(("namesrvAddr".to_owned(), namesrv));
@@ -109,16 +112,27 @@ pub(crate) async fn proxy(args: ProxyRole) -> Result<()> {
     if let Some(port) = args.port {
         over.push(("grpcServerPort".to_owned(), port.to_string()));
     }
-    let (config, without_effect) = proxy::config::Config::read(&text, over)?;
-    if !without_effect.is_empty() {
-        warn!(keys = without_effect.join(" "), "keys of the stock proxy that have no effect here");
-    }
+    let config = proxy_config(args.config.as_deref(), over)?;
     let running = proxy::process::start(config, shutdown).await?;
     for address in &running.addresses {
         info!(%address, "proxy ready");
     }
     running.finished().await;
     Ok(())
+}
+
+/// What an rmq-proxy.json says, with some pairs over it.
+fn proxy_config(path: Option<&Path>, over: Vec<(String, String)>) -> Result<proxy::config::Config> {
+    let text = match path {
+        Some(path) => std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?,
+        None => String::new(),
+    };
+    let (config, without_effect) = proxy::config::Config::read(&text, over)?;
+    if !without_effect.is_empty() {
+        warn!(keys = without_effect.join(" "), "keys of the stock proxy that have no effect here");
+    }
+    Ok(config)
 }
 
 /// The pairs of a properties file.

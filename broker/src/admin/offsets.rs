@@ -88,7 +88,8 @@ fn add(
     for queue_id in 0..queues {
         let consumer_offset = committed.get(&queue_id).copied().unwrap_or(0).max(0);
         let pulled = broker.offsets.pulled(group, &topic.name, queue_id).unwrap_or(-1);
-        let pull_offset = consumer_offset.max(pulled);
+        let popped = broker.pops.next(group, &topic.name, queue_id).unwrap_or(-1);
+        let pull_offset = consumer_offset.max(pulled).max(popped);
         let mut entry = OffsetWrapper { consumer_offset, pull_offset, ..OffsetWrapper::default() };
         if let Some(queue) = broker.store.find_queue(&topic.name, queue_id) {
             entry.broker_offset = broker.store.max_offset(queue);

@@ -47,7 +47,7 @@ pub fn query(context: &Context<'_>) -> Outcome {
 }
 
 /// Whether the first message of a queue, if it has any, is still in memory.
-fn in_memory(broker: &Broker, queue: QueueRef) -> bool {
+pub(crate) fn in_memory(broker: &Broker, queue: QueueRef) -> bool {
     let first = Limits { messages: 1, bytes: 1, scan: 1 };
     let read = broker.store.read(queue, 0, first, Access::Cached, store::All);
     read.is_ok_and(|read| read.status != Status::Cold)

@@ -5,17 +5,20 @@ use std::io::IoSlice;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use protocol::frame::{self, Command, FrameError};
+use protocol::language::version;
+use protocol::reply::{Refusal, ReplyCode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tracing::{debug, error, warn};
 
 use crate::clock;
-use crate::outbox::{Chunk, Later, Outbox, Pause};
+use crate::outbox::{Chunk, Later, Outbox, Pause, ReplyTo};
 use crate::peer::Peer;
 use crate::process::Shutdown;
 
@@ -23,6 +26,8 @@ use crate::process::Shutdown;
 pub const IDLE_MAX: Duration = Duration::from_secs(120);
 /// Answers of one connection that may be outstanding; at the limit it is not read until some are out.
 pub const LATER_MAX: usize = 20_000;
+/// Bytes of requests of one connection whose answers are outstanding; at the limit it is not read either.
+pub const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long a stopping process waits for answers that are still to come.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// How long a peer that goes on sending is listened to after the last answer, and how long a silent one.
@@ -71,6 +76,7 @@ pub(crate) async fn run<S: Session>(
         commands,
         out: Outbox::default(),
         later: FuturesUnordered::new(),
+        held_bytes: 0,
         input,
         written: 0,
         begun: false,
@@ -101,11 +107,28 @@ async fn paused(pause: &mut Option<Pause>) {
     }
 }
 
+/// An answer to come, with what is held for it.
+struct Weighed {
+    bytes: usize,
+    answer: Later,
+}
+
+impl Future for Weighed {
+    type Output = (usize, Chunk);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let bytes = self.bytes;
+        self.answer.as_mut().poll(cx).map(|chunk| (bytes, chunk))
+    }
+}
+
 struct Connection<T> {
     stream: T,
     commands: mpsc::Receiver<Command<'static>>,
     out: Outbox,
-    later: FuturesUnordered<Later>,
+    later: FuturesUnordered<Weighed>,
+    /// What the requests behind `later` came with.
+    held_bytes: usize,
     /// Bytes read and not yet decoded; its capacity follows the traffic.
     input: Vec<u8>,
     /// How much of `out.now` the socket has taken.
@@ -130,9 +153,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return self.drain().await,
-                Some(chunk) = self.later.next(), if !self.later.is_empty() => {
-                    self.out.now.append(chunk);
-                }
+                Some(answer) = self.later.next(), if !self.later.is_empty() => self.take(answer),
                 Some(command) = self.commands.recv() => {
                     self.out.now.command(&command);
                 }
@@ -142,7 +163,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                     self.decode(session, peer)?;
                 }
                 read = self.stream.read_buf(&mut self.input),
-                    if self.out.pause.is_none() && self.later.len() < LATER_MAX =>
+                    if self.out.pause.is_none()
+                        && self.later.len() < LATER_MAX
+                        && self.held_bytes < HELD_BYTES_MAX =>
                 {
                     if read? == 0 {
                         return Ok(());
@@ -204,6 +227,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             if command.is_reply() {
                 peer.answered(command);
             } else {
+                self.out.serving_bytes = len;
                 session.request(command, &mut self.out);
             }
             if self.out.now.len() >= WRITE_BYTES_MAX {
@@ -212,10 +236,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             }
         }
         self.input.drain(..at);
+        self.out.serving_bytes = 0;
         if self.out.pause.is_none() {
             session.flush(&mut self.out);
         }
-        self.later.extend(self.out.later.drain(..));
+        for (bytes, answer) in self.out.later.drain(..) {
+            self.held_bytes += bytes;
+            self.later.push(Weighed { bytes, answer });
+        }
         // A read that filled the buffer says there is more: the next one may take more at once.
         if filled && self.input.capacity() < READ_BYTES_MAX {
             self.input.reserve(self.input.capacity() * 2);
@@ -223,12 +251,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         Ok(())
     }
 
+    fn take(&mut self, (bytes, chunk): (usize, Chunk)) {
+        self.held_bytes -= bytes;
+        self.out.now.append(chunk);
+    }
+
     /// Takes the answers that are ready, so that one write carries many.
     fn take_ready(&mut self) {
         while self.out.now.len() < WRITE_BYTES_MAX
-            && let Some(Some(chunk)) = self.later.next().now_or_never()
+            && let Some(Some(answer)) = self.later.next().now_or_never()
         {
-            self.out.now.append(chunk);
+            self.take(answer);
         }
         while self.out.now.len() < WRITE_BYTES_MAX
             && let Ok(command) = self.commands.try_recv()
@@ -283,7 +316,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     /// Answers what is in flight, reads nothing more.
     async fn drain(&mut self) -> Result<(), Failure> {
         let wait = async {
-            while let Some(chunk) = self.later.next().await {
+            while let Some((_, chunk)) = self.later.next().await {
                 self.out.now.append(chunk);
             }
         };
@@ -293,7 +326,33 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             self.out.now.command(&command);
         }
         tokio::time::timeout(DRAIN_MAX, self.write()).await.unwrap_or(Err(Failure::Stalled))?;
+        // Whoever writes even longer will find the connection closed.
+        let _ = tokio::time::timeout(LINGER_MAX, self.turn_away()).await;
         self.linger().await
+    }
+
+    /// Tells a peer that goes on asking to ask elsewhere, if it is of a kind that understands.
+    async fn turn_away(&mut self) -> Result<(), Failure> {
+        let refusal = Refusal::new(ReplyCode::GoAway, "the process is shutting down, ask another");
+        loop {
+            let mut at = 0;
+            while let Some(len) = frame::frame_len(&self.input[at..])? {
+                let Some(frame) = self.input.get_mut(at..at + len) else { break };
+                at += len;
+                let request = Command::decode(frame)?;
+                if !request.is_reply() && request.version > version::V5_3_1 {
+                    self.out.now.refuse(ReplyTo::new(&request), &refusal);
+                }
+            }
+            self.input.drain(..at);
+            self.write().await?;
+            self.reserve();
+            let read = self.stream.read_buf(&mut self.input);
+            match tokio::time::timeout(LINGER_QUIET_MAX, read).await {
+                Ok(Ok(1..)) => {}
+                Ok(Ok(0) | Err(_)) | Err(_) => return Ok(()),
+            }
+        }
     }
 
     /// Ends our half and reads on for a moment: bytes left unread would reset the connection, and with it
@@ -392,6 +451,65 @@ mod tests {
     async fn a_peer_that_reads_nothing_for_long_is_closed() {
         let (mut ours, _, _shutdown, task) = serve(1 << 20);
         ours.write_all(&requests(1)).await.unwrap();
+        task.await.unwrap();
+    }
+
+    /// Answers nothing before the end of time.
+    struct Silent(Arc<AtomicUsize>);
+
+    impl Session for Silent {
+        fn request(&mut self, _: Command<'_>, out: &mut Outbox) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            out.later(std::future::pending());
+        }
+        fn flush(&mut self, _: &mut Outbox) {}
+        fn closed(&mut self) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_requests_without_answers_are_not_read_without_end() {
+        let (mut ours, theirs) = tokio::io::duplex(64 * 1024);
+        let nobody = ([127, 0, 0, 1], 1).into();
+        let (peer, commands) = Peer::new(nobody, nobody);
+        let served = Arc::new(AtomicUsize::new(0));
+        let session = Silent(served.clone());
+        tokio::spawn(run(theirs, Vec::new(), session, Arc::new(peer), commands, Shutdown::new()));
+        let mut request = Vec::new();
+        Command::request(1, &Empty {}).with_body(vec![0; 4 << 20]).encode(&mut request);
+        let mut taken = 0;
+        let sending = async {
+            loop {
+                ours.write_all(&request).await.unwrap();
+                taken += 1;
+            }
+        };
+        assert!(tokio::time::timeout(Duration::from_secs(5), sending).await.is_err());
+        assert!((4..=6).contains(&taken), "{taken} requests of 4 MiB were taken");
+        assert!(served.load(Ordering::SeqCst) >= 4);
+    }
+
+    #[tokio::test]
+    async fn who_asks_a_process_that_stops_is_told_to_go_elsewhere() {
+        let (mut ours, _, shutdown, task) = serve(0);
+        ours.write_all(&requests(1)).await.unwrap();
+        let mut word = [0; 4];
+        ours.read_exact(&mut word).await.unwrap();
+        let mut frame = vec![0; u32::from_be_bytes(word) as usize];
+        ours.read_exact(&mut frame).await.unwrap();
+        shutdown.cancel();
+        tokio::task::yield_now().await;
+        let mut old = Command::request(1, &Empty {});
+        old.version = version::V4_9_4;
+        let mut bytes = Vec::new();
+        old.encode(&mut bytes);
+        bytes.extend(requests(1));
+        ours.write_all(&bytes).await.unwrap();
+        let mut answers = Vec::new();
+        ours.read_to_end(&mut answers).await.unwrap();
+        let len = frame::frame_len(&answers).unwrap().unwrap();
+        assert_eq!(len, answers.len(), "the old client is not told what it does not know");
+        let answer = Command::decode(&mut answers).unwrap();
+        assert_eq!(answer.code, ReplyCode::GoAway.to_wire());
         task.await.unwrap();
     }
 

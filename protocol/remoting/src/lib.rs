@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod connection;
+pub mod inside;
 pub mod opening;
 pub mod outbox;
 pub mod peer;

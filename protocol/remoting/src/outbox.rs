@@ -24,6 +24,9 @@ pub struct Chunk {
 /// An answer that comes later.
 pub type Later = Pin<Box<dyn Future<Output = Chunk> + Send>>;
 
+/// An answer that comes later, and how many bytes are held for it.
+pub(crate) type Held = (usize, Later);
+
 /// What has to happen before more is read.
 pub(crate) type Pause = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -31,7 +34,9 @@ pub(crate) type Pause = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[derive(Default)]
 pub struct Outbox {
     pub now: Chunk,
-    pub(crate) later: Vec<Later>,
+    pub(crate) later: Vec<Held>,
+    /// The size of the request that is being served, which its answer may keep until it is there.
+    pub(crate) serving_bytes: usize,
     pub(crate) pause: Option<Pause>,
 }
 
@@ -59,12 +64,16 @@ impl ReplyTo {
 impl Outbox {
     /// Writes what `answer` gives once it is done; the connection goes on meanwhile.
     pub fn later(&mut self, answer: impl Future<Output = Chunk> + Send + 'static) {
-        self.later.push(Box::pin(answer));
+        self.later.push((self.serving_bytes, Box::pin(answer)));
     }
 
     /// Reads nothing more from this connection until `until` is done; then `flush` is called again.
     pub fn pause(&mut self, until: impl Future<Output = ()> + Send + 'static) {
         self.pause = Some(Box::pin(until));
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.pause.is_some()
     }
 }
 
@@ -145,6 +154,22 @@ impl Chunk {
         self.text.extend_from_slice(&other.text);
         self.bodies.extend(other.bodies.into_iter().map(|(at, body)| (before + at, body)));
         self.body_bytes += other.body_bytes;
+    }
+
+    /// The frames as they would be written.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        if self.bodies.is_empty() {
+            return self.text;
+        }
+        let mut bytes = Vec::with_capacity(self.len());
+        let mut text_at = 0;
+        for (at, body) in &self.bodies {
+            bytes.extend_from_slice(&self.text[text_at..*at]);
+            bytes.extend_from_slice(body);
+            text_at = *at;
+        }
+        bytes.extend_from_slice(&self.text[text_at..]);
+        bytes
     }
 
     pub fn len(&self) -> usize {

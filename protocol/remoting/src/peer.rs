@@ -76,7 +76,20 @@ impl Peer {
         self.enqueue(request)
     }
 
-    /// Sends a request and waits for its answer.
+    /// Sends a request that nobody answers, as soon as there is room for it.
+    pub async fn tell(
+        &self,
+        mut request: Command<'static>,
+        timeout: Duration,
+    ) -> Result<(), CallError> {
+        request.set_oneway();
+        request.opaque = self.next_opaque.fetch_add(1, Ordering::Relaxed);
+        let timed_out = CallError::Timeout { address: self.remote, timeout };
+        let sent = tokio::time::timeout(timeout, self.outgoing.send(request)).await;
+        sent.map_err(|_| timed_out)?.map_err(|_| CallError::Closed(self.remote))
+    }
+
+    /// Sends a request, as soon as there is room for it, and waits for its answer.
     pub async fn call(
         &self,
         mut request: Command<'static>,
@@ -87,10 +100,16 @@ impl Peer {
         let (answer, answered) = oneshot::channel();
         self.waiting.lock().insert(opaque, answer);
         let _waiting = Waiting { peer: self, opaque };
-        self.enqueue(request)?;
-        match tokio::time::timeout(timeout, answered).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(_)) => Err(CallError::Closed(self.remote)),
+        if self.is_closed() {
+            return Err(CallError::Closed(self.remote));
+        }
+        let exchange = async {
+            self.outgoing.send(request).await.ok()?;
+            answered.await.ok()
+        };
+        match tokio::time::timeout(timeout, exchange).await {
+            Ok(Some(reply)) => Ok(reply),
+            Ok(None) => Err(CallError::Closed(self.remote)),
             Err(_) => Err(CallError::Timeout { address: self.remote, timeout }),
         }
     }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use protocol::proxy_header;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -118,6 +120,17 @@ async fn serve_one<S: Service>(
     }
     // Behind a load balancer everybody would look the same.
     let remote = origin.and_then(|it| it.addresses).map_or(remote, |(client, _)| client);
+    serve_stream(stream, head, (remote, local), service, shutdown).await;
+}
+
+/// Serves a connection between `remote` and `local` of which `head` has been read already.
+pub async fn serve_stream<S: Service>(
+    stream: Stream,
+    head: Vec<u8>,
+    (remote, local): (SocketAddr, SocketAddr),
+    service: &Arc<S>,
+    shutdown: Shutdown,
+) {
     let (peer, commands) = Peer::new(remote, local);
     let peer = Arc::new(peer);
     let session = service.open(&peer);
@@ -142,6 +155,32 @@ pub async fn connect(
 ) -> std::io::Result<Arc<Peer>> {
     let stream = TcpStream::connect(address).await?;
     prepare(&stream);
+    speak(host, stream, address, tls, session, shutdown).await
+}
+
+/// The same on behalf of `client`, whom the other side is told of.
+pub async fn connect_for(
+    client: SocketAddr,
+    host: &str,
+    address: SocketAddr,
+    tls: Option<&Connector>,
+    session: impl Session,
+    shutdown: Shutdown,
+) -> std::io::Result<Arc<Peer>> {
+    let mut stream = TcpStream::connect(address).await?;
+    prepare(&stream);
+    stream.write_all(&proxy_header::write(client, address)).await?;
+    speak(host, stream, address, tls, session, shutdown).await
+}
+
+async fn speak(
+    host: &str,
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<&Connector>,
+    session: impl Session,
+    shutdown: Shutdown,
+) -> std::io::Result<Arc<Peer>> {
     let (peer, commands) = Peer::new(address, stream.local_addr()?);
     let peer = Arc::new(peer);
     let of_task = peer.clone();

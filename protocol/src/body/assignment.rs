@@ -21,7 +21,8 @@ pub struct QueryAssignmentRequestBody {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct QueryAssignmentResponseBody {
-    pub message_queue_assignments: Vec<MessageQueueAssignment>,
+    /// Nothing, other than none, means that it cannot be told.
+    pub message_queue_assignments: Option<Vec<MessageQueueAssignment>>,
 }
 
 /// One queue and how to read it.

@@ -4,27 +4,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use protocol::body::{ClusterInfo, SubscriptionGroupConfig, TopicConfig, TopicRouteData};
-use protocol::fields::{Fields, Header};
-use protocol::frame::{Command, Encoding};
+use protocol::frame::Command;
 use protocol::header::group::GetSubscriptionGroupConfig;
 use protocol::header::pop::PopMessage;
-use protocol::header::pull::{PullMessage, PullMessageReply};
+use protocol::header::pull::PullMessage;
 use protocol::header::route::GetRouteInfo;
-use protocol::header::send::{Send, SendMessageReply};
 use protocol::header::topic::GetTopicConfig;
-use protocol::message::BatchEntry;
+use protocol::json;
 use protocol::reply::ReplyCode;
 use protocol::request::{Request, RequestCode};
-use protocol::{id, json};
 use remoting::outbox::Outbox;
 use remoting::pool::{Pool, successful};
 use remoting::process::Shutdown;
 
 use super::cache::{Cache, Rules};
+use super::commands::{ack, batch_ack, popped, pulled, sending, stored};
 use super::route::Route;
-use super::{ANSWER_TIMEOUT, Entry, Failed, Outgoing, Pop, Popped, Pulled, Stored, refused};
+use super::{ANSWER_TIMEOUT, Failed, Outgoing, Pop, Pulled, Stored, refused};
+use crate::handle::Handle;
 
 /// Brokers and the way to them.
 #[derive(Debug)]
@@ -50,7 +48,7 @@ impl Cluster {
     pub fn new(
         nameservers: Vec<String>,
         shutdown: Shutdown,
-        incoming: impl Fn(Command<'_>, &mut Outbox) + std::marker::Send + Sync + 'static,
+        incoming: impl Fn(Command<'_>, &mut Outbox) + Send + Sync + 'static,
     ) -> Self {
         Self {
             nameservers,
@@ -142,8 +140,12 @@ impl Cluster {
         found.map(|broker| broker.broker_name.clone())
     }
 
+    pub(super) fn moved(&self) {
+        self.clusters.forget("");
+    }
+
     /// The address of a broker's master.
-    async fn address(&self, broker: &str) -> Result<String, Failed> {
+    pub(super) async fn address(&self, broker: &str) -> Result<String, Failed> {
         for again in [false, true] {
             let cluster = self.cluster().await?;
             let found = cluster.broker_addr_table.get(broker);
@@ -160,7 +162,10 @@ impl Cluster {
     }
 
     /// Asks the nameserver that answered last, then the others.
-    async fn nameserver(&self, command: Command<'static>) -> Result<Command<'static>, Failed> {
+    pub(super) async fn nameserver(
+        &self,
+        command: Command<'static>,
+    ) -> Result<Command<'static>, Failed> {
         let first = self.answered.load(Ordering::Relaxed);
         let mut failure = None;
         for step in 0..self.nameservers.len() {
@@ -185,14 +190,9 @@ impl Cluster {
         outgoing: Outgoing<'_>,
     ) -> Result<Vec<Stored>, Failed> {
         let address = self.address(broker).await?;
-        if let [message] = outgoing.messages {
-            let command = single(&outgoing, message);
-            let reply = self.pool.call(&address, command, ANSWER_TIMEOUT).await?;
-            return stored(&reply, 1);
-        }
-        let command = batch(&outgoing)?;
-        let reply = self.pool.call(&address, command, ANSWER_TIMEOUT).await?;
-        stored(&reply, outgoing.messages.len())
+        let count = outgoing.messages.len();
+        let reply = self.pool.call(&address, sending(&outgoing)?, ANSWER_TIMEOUT).await?;
+        stored(&reply, count)
     }
 
     pub(super) async fn pop(
@@ -202,18 +202,28 @@ impl Cluster {
         timeout: Duration,
     ) -> Result<Pop, Failed> {
         let address = self.address(broker).await?;
-        match self.pool.ask(&address, request, Vec::new(), timeout).await {
-            Ok((header, reply)) => {
-                let records = Bytes::from(reply.body.into_owned());
-                Ok(Pop::Found(Popped { header, records }))
-            }
-            Err(Failed::Refused { code, remark }) => match ReplyCode::from_wire(code) {
-                Some(ReplyCode::PollingTimeout | ReplyCode::PullNotFound) => Ok(Pop::Nothing),
-                Some(ReplyCode::PollingFull) => Ok(Pop::Full),
-                _ => Err(Failed::Refused { code, remark }),
-            },
-            Err(error) => Err(error),
-        }
+        popped(self.pool.ask(&address, request, Vec::new(), timeout).await)
+    }
+
+    pub(super) async fn ack(
+        &self,
+        broker: &str,
+        group: &str,
+        topic: &str,
+        handles: &[Handle<'_>],
+    ) -> Vec<Result<(), Failed>> {
+        let outcome = match handles {
+            [one] => self
+                .ask(broker, &ack(group, topic, one), Vec::new(), ANSWER_TIMEOUT)
+                .await
+                .map(|_| ()),
+            _ => self
+                .command(broker, batch_ack(broker, group, topic, handles), ANSWER_TIMEOUT)
+                .await
+                .map(|_| ()),
+        };
+        // A broker gives one answer for all: it refuses only if nothing of it could be settled.
+        vec![outcome; handles.len()]
     }
 
     pub(super) async fn pull(
@@ -224,30 +234,7 @@ impl Cluster {
     ) -> Result<Pulled, Failed> {
         let address = self.address(broker).await?;
         let command = Command::request(RequestCode::PullMessage.to_wire(), request);
-        let reply = self.pool.call(&address, command, polling + ANSWER_TIMEOUT).await?;
-        let next = || {
-            let header = PullMessageReply::read(&reply.fields);
-            header.map(|h| h.next_begin_offset).map_err(|e| Failed::Unreadable(e.to_string()))
-        };
-        let pulled = match ReplyCode::from_wire(reply.code) {
-            Some(ReplyCode::Success) => {
-                let next_offset = next()?;
-                return Ok(Pulled::Found {
-                    records: Bytes::from(reply.body.into_owned()),
-                    next_offset,
-                });
-            }
-            Some(ReplyCode::PullNotFound | ReplyCode::PullRetryImmediately) => {
-                Pulled::Nothing { next_offset: next()? }
-            }
-            Some(ReplyCode::PullOffsetMoved) => Pulled::Moved { next_offset: next()? },
-            _ => {
-                return Err(successful(reply)
-                    .err()
-                    .unwrap_or_else(|| refused(ReplyCode::SystemError, "")));
-            }
-        };
-        Ok(pulled)
+        pulled(self.pool.call(&address, command, polling + ANSWER_TIMEOUT).await?)
     }
 
     pub(super) async fn ask<R: Request>(
@@ -270,92 +257,6 @@ impl Cluster {
         let address = self.address(broker).await?;
         successful(self.pool.call(&address, command, timeout).await?)
     }
-}
-
-/// A send of one message.
-fn single(outgoing: &Outgoing<'_>, message: &Entry) -> Command<'static> {
-    // What we wrote are names and values of valid UTF-8.
-    let properties = std::str::from_utf8(&message.properties).unwrap_or_default();
-    let header = header(outgoing, properties, message.reconsume_times, false);
-    command(RequestCode::SendMessageV2, &header).with_body(message.body.to_vec())
-}
-
-/// A send of many.
-fn batch(outgoing: &Outgoing<'_>) -> Result<Command<'static>, Failed> {
-    let bytes = outgoing.messages.iter().map(|m| m.body.len() + m.properties.len() + 22).sum();
-    let mut body = Vec::with_capacity(bytes);
-    for message in outgoing.messages {
-        let entry = BatchEntry { flag: 0, body: &message.body, properties: &message.properties };
-        entry
-            .encode_into(&mut body)
-            .map_err(|error| refused(ReplyCode::MessageIllegal, error.to_string()))?;
-    }
-    let header = header(outgoing, "WAIT\u{1}true\u{2}", 0, true);
-    Ok(command(RequestCode::SendBatchMessage, &header).with_body(body))
-}
-
-fn header<'h>(
-    outgoing: &Outgoing<'h>,
-    properties: &'h str,
-    reconsume_times: i32,
-    batch: bool,
-) -> Send<'h> {
-    Send {
-        // The group of a gRPC producer is its topic: that is whom brokers ask about transactions.
-        producer_group: outgoing.topic,
-        topic: outgoing.topic,
-        default_topic: "",
-        default_topic_queue_nums: 0,
-        queue_id: outgoing.queue_id,
-        sys_flag: outgoing.sys_flag,
-        born_timestamp: outgoing.born_ms,
-        flag: 0,
-        properties: Some(properties),
-        reconsume_times: Some(reconsume_times),
-        unit_mode: false,
-        max_reconsume_times: None,
-        batch,
-        broker_name: None,
-    }
-}
-
-fn command(code: RequestCode, header: &Send<'_>) -> Command<'static> {
-    let mut fields = Fields::default();
-    header.write_letters(&mut fields);
-    let mut command = Command::request(code.to_wire(), &protocol::header::Empty {});
-    command.fields = fields;
-    // A tenth of the work of JSON, and every broker reads it.
-    command.encoding = Encoding::Binary;
-    command
-}
-
-/// What a broker answers to a send of `count` messages.
-fn stored(reply: &Command<'static>, count: usize) -> Result<Vec<Stored>, Failed> {
-    let code = reply.code;
-    let kept = [
-        ReplyCode::Success,
-        ReplyCode::FlushDiskTimeout,
-        ReplyCode::SlaveNotAvailable,
-        ReplyCode::FlushSlaveTimeout,
-    ];
-    if !kept.iter().any(|kept| kept.to_wire() == code) {
-        let remark = reply.remark.as_deref().unwrap_or_default().to_owned();
-        return Err(Failed::Refused { code, remark });
-    }
-    let unreadable = |text: String| Failed::Unreadable(text);
-    let header = SendMessageReply::read(&reply.fields).map_err(|e| unreadable(e.to_string()))?;
-    let ids: Vec<&str> = header.msg_id.split(',').collect();
-    if ids.len() != count {
-        let text = format!("{} ids for {count} messages", ids.len());
-        return Err(unreadable(text));
-    }
-    let place = |(at, id): (usize, &&str)| Stored {
-        code,
-        queue_offset: header.queue_offset + at as i64,
-        position: id::decode_offset_id(id).map_or(-1, |(_, position)| position),
-        recall_handle: header.recall_handle.clone().filter(|_| count == 1),
-    };
-    Ok(ids.iter().enumerate().map(place).collect())
 }
 
 fn read<T: serde::de::DeserializeOwned>(reply: &Command<'_>) -> Result<T, Failed> {

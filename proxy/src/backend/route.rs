@@ -52,6 +52,11 @@ impl Route {
             })
             .collect();
         brokers.sort_by(|a, b| a.broker.cmp(&b.broker));
+        Self::of(brokers)
+    }
+
+    /// The route over these brokers, which are in order.
+    pub fn of(brokers: Vec<Holder>) -> Self {
         let writable = brokers.iter().enumerate().filter(|(_, broker)| broker.writable);
         let writable =
             writable.flat_map(|(at, broker)| (0..broker.write_queues).map(move |id| (at, id)));

@@ -1,6 +1,7 @@
 //! Stores one or many messages of one topic; as many entries in the answer as messages were sent.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use protocol::grpc::{
     Code, Message, MessageType, SendMessageRequest, SendMessageResponse, SendResultEntry,
@@ -16,7 +17,7 @@ use super::{check, time};
 use crate::backend::route::{Route, consistent_hash};
 use crate::backend::{Entry, Failed, Outgoing, Stored};
 use crate::front::Front;
-use crate::message;
+use crate::message::{self, Delays};
 
 /// Messages of one request.
 const MESSAGES_MAX: usize = 1024;
@@ -62,7 +63,9 @@ pub(super) async fn send_message(
     let remote = context.connection.remote.ip().to_string();
     let ids: Vec<(String, MessageType)> = request.messages.iter().map(id_and_kind).collect();
     let mut entries = vec![SendResultEntry::default(); count];
-    for part in parts(request.messages, &topic, &remote) {
+    let levels_ms = front.config.delay_levels_ms.as_deref();
+    let delays = Delays { levels_ms, now_ms };
+    for part in parts(request.messages, &topic, &remote, &delays) {
         let outcome = send_part(front, &topic, &route, born_ms, &part).await;
         for (at, place) in part.places.iter().enumerate() {
             let (id, kind) = &ids[*place];
@@ -115,7 +118,7 @@ async fn check_kinds(front: &Front, topic: &str, messages: &[Message]) -> Result
 
 /// Splits a request by queue: messages of one group stay together and in order; what a broker stores only
 /// one at a time goes alone.
-fn parts(messages: Vec<Message>, topic: &str, remote: &str) -> Vec<Part> {
+fn parts(messages: Vec<Message>, topic: &str, remote: &str, delays: &Delays<'_>) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     for (place, message) in messages.into_iter().enumerate() {
         let flags = message::sys_flags(&message);
@@ -124,7 +127,7 @@ fn parts(messages: Vec<Message>, topic: &str, remote: &str) -> Vec<Part> {
         let group = system.and_then(|system| system.message_group.clone());
         let message_group = group.filter(|group| !group.is_empty());
         let alone = !matches!(kind, MessageType::Normal | MessageType::Fifo);
-        let entry = message::to_entry(message, topic, remote);
+        let entry = message::to_entry(message, topic, remote, delays);
         let fitting = parts.iter_mut().find(|part| {
             !alone && !part.alone && part.flags == flags && part.message_group == message_group
         });
@@ -152,7 +155,7 @@ async fn send_part(
 ) -> Result<(String, Vec<Stored>), Failure> {
     let mut failure = None;
     for attempt in 0..ATTEMPTS_MAX {
-        let Some((holder, queue_id)) = queue(front, route, part, attempt) else { break };
+        let Some((holder, queue_id)) = queue(front, route, part) else { break };
         let broker = &route.brokers[holder].broker;
         let messages =
             Outgoing { topic, queue_id, sys_flag: part.flags, born_ms, messages: &part.entries };
@@ -163,7 +166,12 @@ async fn send_part(
         front.faults.note(broker, took, answered, clock::instant());
         match outcome {
             Ok(stored) => return Ok((broker.clone(), stored)),
-            Err(error) if safe_to_repeat(&error) && part.message_group.is_none() => {
+            // The broker has more to do than it can; in a moment it may take the message.
+            Err(error) if is_busy(&error) => {
+                failure = Some(error.into());
+                tokio::time::sleep(BUSY_PAUSE * (attempt as u32 + 1)).await;
+            }
+            Err(error) if not_sent(&error) && part.message_group.is_none() => {
                 failure = Some(error.into());
             }
             Err(error) => return Err(error.into()),
@@ -177,14 +185,22 @@ async fn send_part(
 /// Brokers tried for one part.
 const ATTEMPTS_MAX: usize = 3;
 
-/// Whether nothing can have been stored.
-fn safe_to_repeat(failed: &Failed) -> bool {
+/// How long a busy broker is left alone first, and again as long each time after.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
+/// Whether a broker refused because it was busy: it has stored nothing.
+fn is_busy(failed: &Failed) -> bool {
+    matches!(failed, Failed::Refused { code, .. } if *code == ReplyCode::SystemBusy.to_wire())
+}
+
+/// Whether the message has not left this process.
+fn not_sent(failed: &Failed) -> bool {
     use remoting::peer::CallError;
     matches!(failed, Failed::Call(CallError::Connect { .. } | CallError::Full(_)))
 }
 
 /// The queue for a part: by its message group, or the next whose broker is not to be avoided.
-fn queue(front: &Front, route: &Route, part: &Part, attempt: usize) -> Option<(usize, i32)> {
+fn queue(front: &Front, route: &Route, part: &Part) -> Option<(usize, i32)> {
     let count = route.writable.len();
     if count == 0 {
         return None;
@@ -196,7 +212,7 @@ fn queue(front: &Front, route: &Route, part: &Part, attempt: usize) -> Option<(u
     }
     let turn = front.turn.fetch_add(1, Ordering::Relaxed);
     if route.brokers.len() == 1 {
-        return (attempt == 0).then(|| route.writable[turn % count]);
+        return Some(route.writable[turn % count]);
     }
     let now = clock::instant();
     let in_turn = (0..count).map(|step| route.writable[(turn + step) % count]);

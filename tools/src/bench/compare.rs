@@ -20,6 +20,8 @@ use rows::{ROWS, Row, Work};
 use servers::{Ground, Kind, Process, Server, Setting};
 use table::Runs;
 
+mod clusters;
+pub(super) mod grpc;
 mod rows;
 mod servers;
 mod states;
@@ -188,7 +190,9 @@ fn print(args: &Args, effort: Effort, measured: &Measured) -> Result<()> {
         writeln!(out, "{}", table::workloads(runs))?;
     }
     if !states.is_empty() {
-        writeln!(out, "{}", table::states(states, &args.servers))?;
+        let kinds = args.servers.iter().filter(|kind| **kind != Kind::StockPwrite);
+        let names: Vec<&str> = kinds.map(|kind| kind.name()).collect();
+        writeln!(out, "{}", table::states(states, &names))?;
     }
     if let Some(disk) = disk {
         writeln!(out, "{}", table::disk(disk, runs))?;
@@ -259,12 +263,13 @@ impl Comparison {
             self.prepare(row, &server)?;
             self.work(row, &server, 0.0, warmup)?;
             servers.push(server);
-            let (workload, server) = (row.name, kind.name());
-            all.push(Runs { workload, server, kind, start_ms, others_cores: 0.0, runs: vec![] });
+            let (workload, server) = (row.name.to_owned(), kind.name());
+            all.push(Runs { workload, server, start_ms, others_cores: 0.0, runs: vec![] });
         }
         self.pairs(row, &servers, &mut all)?;
+        let kinds: Vec<Kind> = servers.iter().map(|server| server.kind).collect();
         drop(servers);
-        all.iter().try_for_each(|runs| self.ground.clear(runs.kind))?;
+        kinds.into_iter().try_for_each(|kind| self.ground.clear(kind))?;
         Ok(all)
     }
 
@@ -408,12 +413,13 @@ impl Comparison {
             }
             for (what, value) in measured {
                 say(&format!("{}: {what} {value:.1}", kind.name()));
-                let known = |state: &&mut table::State| state.kind == kind && state.what == what;
+                let server = kind.name();
+                let known =
+                    |state: &&mut table::State| state.server == server && state.what == what;
                 match all.iter_mut().find(known) {
                     Some(state) => state.values.push(value),
                     None => {
-                        let server = kind.name();
-                        all.push(table::State { what, server, kind, values: vec![value] });
+                        all.push(table::State { what, server, values: vec![value] });
                     }
                 }
             }

@@ -69,6 +69,15 @@ impl Target {
     }
 }
 
+/// Where the broker's log ends.
+pub(super) fn log_end(broker: &str) -> Result<i64> {
+    let request = Command::request(RequestCode::GetBrokerRuntimeInfo.to_wire(), &Empty {});
+    let reply = Wire::connect(broker)?.ask(&request)?;
+    let info: serde_json::Value = serde_json::from_slice(&reply.body)?;
+    let end = info["table"]["commitLogMaxOffset"].as_str();
+    end.and_then(|end| end.parse().ok()).context("the broker does not say where its log ends")
+}
+
 /// The names of `count` topics that begin with `name`.
 pub(super) fn topic_names(name: &str, count: usize) -> Vec<String> {
     match count {
@@ -83,18 +92,7 @@ pub(super) fn create_topics(wire: &mut Wire, names: &[String], queues: i32) -> R
         return Ok(());
     }
     for name in names {
-        let topic = CreateTopic {
-            topic: name.clone(),
-            default_topic: TEMPLATE_TOPIC.to_owned(),
-            read_queue_nums: queues,
-            write_queue_nums: queues,
-            perm: 6,
-            topic_filter_type: "SINGLE_TAG".to_owned(),
-            topic_sys_flag: Some(0),
-            order: false,
-            attributes: None,
-            force: None,
-        };
+        let topic = CreateTopic::plain(name, queues);
         wire.ask(&Command::request(RequestCode::UpdateTopic.to_wire(), &topic))?;
     }
     Ok(())

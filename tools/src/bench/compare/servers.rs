@@ -114,7 +114,7 @@ impl Ground {
         fs::write(&conf, self.broker_conf(kind, setting.flush, &dir))?;
         let mut command = match kind {
             Kind::Ferromq => ferromq(&dir, &conf, self.port + kind.nameserver_port())?,
-            Kind::Stock | Kind::StockPwrite => self.stock_broker(&dir, &conf, setting.pretouch)?,
+            Kind::Stock | Kind::StockPwrite => self.stock_broker(&dir, &conf, setting.pretouch),
         };
         let address = format!("127.0.0.1:{port}");
         ensure!(Wire::connect(&address).is_err(), "{address} is in use");
@@ -192,7 +192,7 @@ impl Ground {
     /// Resolves the stock server from Maven Central, once.
     pub(super) fn resolve_stock(&self) -> Result<()> {
         let lib = self.lib();
-        if lib.exists() {
+        if lib.join(format!("rocketmq-proxy-{STOCK}.jar")).exists() {
             return Ok(());
         }
         let pom = self.dir.join("pom.xml");
@@ -216,14 +216,14 @@ impl Ground {
         Ok(())
     }
 
-    fn java(&self, dir: &Path) -> Command {
+    pub(super) fn java(&self, dir: &Path) -> Command {
         let mut command = Command::new("java");
         command.arg(format!("-Duser.home={}", dir.display()));
         command.arg("-cp").arg(self.lib().join("*")).env("ROCKETMQ_HOME", dir);
         command
     }
 
-    fn stock_broker(&self, dir: &Path, conf: &Path, pretouch: bool) -> Result<Command> {
+    pub(super) fn stock_broker(&self, dir: &Path, conf: &Path, pretouch: bool) -> Command {
         let mut command = self.java(dir);
         command.arg("-server");
         command.args([format!("-Xms{}", self.heap), format!("-Xmx{}", self.heap)]);
@@ -245,7 +245,7 @@ impl Ground {
             "-c",
         ]);
         command.arg(conf);
-        Ok(command)
+        command
     }
 }
 
@@ -268,7 +268,7 @@ fn ferromq(dir: &Path, conf: &Path, nameserver_port: u16) -> Result<Command> {
 }
 
 impl Process {
-    fn spawn(command: &mut Command, log: &Path) -> Result<Self> {
+    pub(super) fn spawn(command: &mut Command, log: &Path) -> Result<Self> {
         let log = File::create(log)?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let name = command.get_program().to_owned();
@@ -279,7 +279,7 @@ impl Process {
         Ok(Self { child, pid })
     }
 
-    fn check(&mut self, log: &Path) -> Result<()> {
+    pub(super) fn check(&mut self, log: &Path) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             let said = fs::read_to_string(log).unwrap_or_default();
             bail!("the server ended with {status}: {}", said.trim());
@@ -339,7 +339,7 @@ pub(super) fn end_with_this_process() -> Result<()> {
 }
 
 /// Sends one message to a topic that is created by it.
-fn first_send(address: &str) -> Result<()> {
+pub(super) fn first_send(address: &str) -> Result<()> {
     let send = Send {
         producer_group: "ferromq-bench",
         topic: "bench-first",

@@ -4,16 +4,13 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::servers::Kind;
 use crate::bench::figures::Figures;
 
 /// One workload, one server, all its runs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(super) struct Runs {
-    pub(super) workload: &'static str,
+    pub(super) workload: String,
     pub(super) server: &'static str,
-    #[serde(skip)]
-    pub(super) kind: Kind,
     pub(super) start_ms: f64,
     /// Cores that neither server nor generator used: what disturbed the runs, at worst.
     pub(super) others_cores: f64,
@@ -25,8 +22,6 @@ pub(super) struct Runs {
 pub(super) struct State {
     pub(super) what: String,
     pub(super) server: &'static str,
-    #[serde(skip)]
-    pub(super) kind: Kind,
     pub(super) values: Vec<f64>,
 }
 
@@ -115,14 +110,14 @@ fn row(subject: &Runs, rival: Option<&Runs>) -> String {
     text
 }
 
-/// The other figures: a row for each, a column for each server.
-pub(super) fn states(all: &[State], kinds: &[Kind]) -> String {
+/// The other figures: a row for each, a column for each server, and the ratios of each to the last.
+pub(super) fn states(all: &[State], servers: &[&str]) -> String {
     let mut text = String::from("| |");
-    for kind in kinds {
-        let _ = write!(text, " {} |", kind.name());
+    for server in servers {
+        let _ = write!(text, " {server} |");
     }
     text.push_str(" ratio |\n|---|");
-    text.push_str(&"---|".repeat(kinds.len() + 1));
+    text.push_str(&"---|".repeat(servers.len() + 1));
     text.push('\n');
     let mut whats: Vec<&str> = Vec::new();
     for state in all {
@@ -131,19 +126,22 @@ pub(super) fn states(all: &[State], kinds: &[Kind]) -> String {
         }
     }
     for what in whats {
-        let of = |kind: Kind| -> Option<f64> {
-            let state = all.iter().find(|state| state.what == what && state.kind == kind)?;
+        let of = |server: &str| -> Option<f64> {
+            let state = all.iter().find(|state| state.what == what && state.server == server)?;
             Some(median(state.values.iter().copied()))
         };
         let _ = write!(text, "| {what} |");
-        for &kind in kinds {
-            let _ = write!(text, " {} |", of(kind).map_or_else(|| "–".to_owned(), short));
+        for server in servers {
+            let _ = write!(text, " {} |", of(server).map_or_else(|| "–".to_owned(), short));
         }
-        let known: Vec<f64> = kinds.iter().filter_map(|kind| of(*kind)).collect();
-        match *known {
-            [ours, theirs, ..] => _ = writeln!(text, " {} |", ratio(ours / theirs)),
-            _ => text.push_str(" |\n"),
-        }
+        let ratios: Vec<String> = match servers {
+            [subjects @ .., rival] => subjects
+                .iter()
+                .filter_map(|subject| Some(ratio(of(subject)? / of(rival)?)))
+                .collect(),
+            [] => Vec::new(),
+        };
+        let _ = writeln!(text, " {} |", ratios.join(", "));
     }
     text
 }

@@ -1,0 +1,548 @@
+//! POP: messages are taken one by one, hidden for a while, and settled one by one.
+//!
+//! One [`ledger::Ledger`] for each group, topic and queue is the whole state; this file is who has which.
+
+pub mod event;
+pub mod handle;
+pub mod journal;
+pub mod ledger;
+#[cfg(test)]
+mod model;
+pub mod requests;
+pub mod settle;
+pub mod take;
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+
+use parking_lot::{Mutex, RwLock};
+use protocol::name;
+use protocol::reply::{Refusal, ReplyCode};
+use store::{QueueRef, Store};
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use crate::broker::Broker;
+use crate::journal::JournalError;
+use event::{Event, get, put};
+use handle::Handle;
+use journal::{Journal, Part};
+use ledger::Ledger;
+
+/// Ledgers a broker may have.
+pub const LEDGERS_MAX: usize = 4_000_000;
+/// Requests for messages that may wait, for one group and topic.
+pub const WAITING_OF_GROUP_MAX: usize = 1024;
+/// And on the whole broker.
+pub const WAITING_MAX: usize = 100_000;
+
+/// Everything that is taken by popping.
+#[derive(Debug)]
+pub struct Pops {
+    /// By group, then topic.
+    groups: RwLock<HashMap<Box<str>, HashMap<Box<str>, Arc<Consumption>>>>,
+    /// Who takes from a topic, for those who put something there.
+    by_topic: RwLock<HashMap<Box<str>, Vec<Arc<Consumption>>>>,
+    last_id: AtomicU32,
+    ledgers: AtomicUsize,
+    waiting: AtomicUsize,
+    pub journal: Journal,
+}
+
+/// A group's taking of one topic.
+#[derive(Debug)]
+pub struct Consumption {
+    pub group: Box<str>,
+    pub topic: Box<str>,
+    /// Part of every handle; another one for each life of the topic.
+    pub nonce: i32,
+    places: RwLock<BTreeMap<(Kind, i32), Arc<Place>>>,
+    /// Where the next look at all queues starts.
+    pub turn: AtomicU32,
+    /// Something may be there to take.
+    pub arrived: Notify,
+    /// Requests that wait, and those among them that do not take whatever comes.
+    waiting: AtomicUsize,
+    particular: AtomicUsize,
+}
+
+/// One queue and what the group has taken of it.
+#[derive(Debug)]
+pub struct Place {
+    id: u32,
+    pub kind: Kind,
+    pub queue_id: i32,
+    pub queue: QueueRef,
+    pub ledger: Mutex<Ledger>,
+}
+
+/// Which messages a queue holds: those of the topic, or what the group's members gave back while they pulled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Topic,
+    Retry,
+}
+
+/// Entries that are not of a ledger have this in place of its number.
+const CONTROL: u64 = 0;
+const DECLARED: u8 = 1;
+const FORGOTTEN: u8 = 2;
+
+impl Pops {
+    pub fn open(store: &Store, root: &Path, host: SocketAddr) -> Result<Self, JournalError> {
+        Ok(Self {
+            groups: RwLock::default(),
+            by_topic: RwLock::default(),
+            last_id: AtomicU32::new(0),
+            ledgers: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            journal: Journal::open(store, root, host)?,
+        })
+    }
+
+    pub fn find(&self, group: &str, topic: &str) -> Option<Arc<Consumption>> {
+        self.groups.read().get(group)?.get(topic).cloned()
+    }
+
+    /// A group begins to pop a topic, or has begun.
+    pub fn consumption(&self, group: &str, topic: &str) -> Arc<Consumption> {
+        if let Some(known) = self.find(group, topic) {
+            return known;
+        }
+        let random = RandomState::new().build_hasher().finish();
+        self.insert(group, topic, Handle::nonce(random as u32))
+    }
+
+    fn insert(&self, group: &str, topic: &str, nonce: i32) -> Arc<Consumption> {
+        let mut groups = self.groups.write();
+        let topics = groups.entry(group.into()).or_default();
+        if let Some(known) = topics.get(topic) {
+            return known.clone();
+        }
+        let consumption = Arc::new(Consumption {
+            group: group.into(),
+            topic: topic.into(),
+            nonce,
+            places: RwLock::default(),
+            turn: AtomicU32::new(0),
+            arrived: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            particular: AtomicUsize::new(0),
+        });
+        topics.insert(topic.into(), consumption.clone());
+        let mut by_topic = self.by_topic.write();
+        for topic in [topic.to_owned(), name::retry_topic(group)] {
+            by_topic.entry(topic.into()).or_default().push(consumption.clone());
+        }
+        consumption
+    }
+
+    /// The ledger of a queue, which is opened at `from` if there is none.
+    pub fn place(
+        &self,
+        consumption: &Consumption,
+        (kind, queue_id): (Kind, i32),
+        queue: QueueRef,
+        now_ms: i64,
+        from: impl FnOnce() -> i64,
+    ) -> Result<Arc<Place>, Refusal> {
+        if let Some(place) = consumption.places.read().get(&(kind, queue_id)) {
+            return Ok(place.clone());
+        }
+        let from = from();
+        let mut places = consumption.places.write();
+        if let Some(place) = places.get(&(kind, queue_id)) {
+            return Ok(place.clone());
+        }
+        if self.ledgers.load(Ordering::Relaxed) >= LEDGERS_MAX {
+            let remark = format!("{LEDGERS_MAX} queues are being popped already");
+            return Err(Refusal::new(ReplyCode::SystemBusy, remark));
+        }
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let place = Place { id, kind, queue_id, queue, ledger: Mutex::new(Ledger::new(from, 0)) };
+        self.declare(consumption, &place, &place.ledger.lock(), now_ms)?;
+        self.ledgers.fetch_add(1, Ordering::Relaxed);
+        let place = Arc::new(place);
+        places.insert((kind, queue_id), place.clone());
+        Ok(place)
+    }
+
+    /// Writes a ledger down whole.
+    fn declare(
+        &self,
+        consumption: &Consumption,
+        place: &Place,
+        ledger: &Ledger,
+        now_ms: i64,
+    ) -> Result<(), Refusal> {
+        self.journal.add(now_ms, |out, base_ms| {
+            put(out, CONTROL);
+            out.push(DECLARED);
+            put(out, place.id.into());
+            out.push(u8::from(place.kind == Kind::Retry));
+            put(out, u64::from(place.queue_id.unsigned_abs()));
+            put(out, u64::from(consumption.nonce.unsigned_abs()));
+            for name in [&consumption.group, &consumption.topic] {
+                put(out, name.len() as u64);
+                out.extend_from_slice(name.as_bytes());
+            }
+            put(out, place.id.into());
+            Event::State(Box::new(ledger.clone())).write(out, ledger, base_ms);
+        })
+    }
+
+    /// Journals a change of a ledger and makes it.
+    pub fn record(
+        &self,
+        place: &Place,
+        ledger: &mut Ledger,
+        event: &Event,
+        now_ms: i64,
+    ) -> Result<(), Refusal> {
+        self.journal.add(now_ms, |out, base_ms| {
+            put(out, place.id.into());
+            event.write(out, ledger, base_ms);
+        })?;
+        ledger.apply(event);
+        Ok(())
+    }
+
+    /// Every consumption there is.
+    pub fn all(&self) -> Vec<Arc<Consumption>> {
+        self.groups.read().values().flat_map(HashMap::values).cloned().collect()
+    }
+
+    /// Appends what waits, and all ledgers once more when that is due.
+    pub fn write(&self, store: &Store, now_ms: i64, all: bool) -> Result<(), JournalError> {
+        if let Err(error) = self.journal.keep(store.appended_position()) {
+            warn!(%error, "what was popped last may come again early");
+        }
+        if all || self.journal.wants_flush(now_ms) {
+            self.journal.flush(store, now_ms)?;
+        }
+        if self.journal.wants_sweep(now_ms) {
+            self.journal.sweep(store, now_ms, || {
+                for consumption in self.all() {
+                    for place in consumption.places() {
+                        self.declare(&consumption, &place, &place.ledger.lock(), now_ms)?;
+                    }
+                    if self.journal.wants_flush(now_ms) {
+                        let flushed = self.journal.flush(store, now_ms);
+                        flushed.map_err(|error| unwritten(&error))?;
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Messages have entered this queue.
+    pub fn arrived(&self, store: &Store, queues: impl Iterator<Item = QueueRef>) {
+        // With the fence of those who begin to wait: one of the two sees what the other has done.
+        fence(Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let by_topic = self.by_topic.read();
+        let mut last = None;
+        for queue in queues {
+            if last.replace(queue) == Some(queue) {
+                continue;
+            }
+            let (topic, _) = store.queue_name(queue);
+            for consumption in by_topic.get(topic).into_iter().flatten() {
+                consumption.wake();
+            }
+        }
+    }
+
+    /// The group was put to another offset by somebody, or its members have pulled.
+    pub fn moved(
+        &self,
+        group: &str,
+        topic: &str,
+        queue_id: i32,
+        event: impl FnOnce(&Ledger) -> Option<Event>,
+        now_ms: i64,
+    ) -> Result<bool, Refusal> {
+        if self.ledgers.load(Ordering::Relaxed) == 0 {
+            return Ok(false);
+        }
+        let Some(consumption) = self.find(group, topic) else { return Ok(false) };
+        let Some(place) = consumption.place((Kind::Topic, queue_id)) else { return Ok(false) };
+        let mut ledger = place.ledger.lock();
+        let Some(event) = event(&ledger) else { return Ok(false) };
+        self.record(&place, &mut ledger, &event, now_ms)?;
+        drop(ledger);
+        consumption.wake();
+        Ok(true)
+    }
+
+    /// Forgets what groups have taken, as of a topic or group that goes.
+    pub fn forget(&self, group: Option<&str>, topic: Option<&str>, now_ms: i64) {
+        let matches = |consumption: &Consumption| {
+            group.is_none_or(|group| *consumption.group == *group)
+                && topic.is_none_or(|topic| *consumption.topic == *topic)
+        };
+        let mut gone = Vec::new();
+        {
+            let mut groups = self.groups.write();
+            for topics in groups.values_mut() {
+                gone.extend(topics.extract_if(|_, consumption| matches(consumption)));
+            }
+            groups.retain(|_, topics| !topics.is_empty());
+            let mut by_topic = self.by_topic.write();
+            for consumptions in by_topic.values_mut() {
+                consumptions.retain(|consumption| !matches(consumption));
+            }
+            by_topic.retain(|_, consumptions| !consumptions.is_empty());
+        }
+        for (_, consumption) in gone {
+            for place in consumption.places() {
+                self.ledgers.fetch_sub(1, Ordering::Relaxed);
+                let forgotten = self.journal.add(now_ms, |out, _| {
+                    put(out, CONTROL);
+                    out.push(FORGOTTEN);
+                    put(out, place.id.into());
+                });
+                if let Err(error) = forgotten {
+                    warn!(%error, topic = %consumption.topic, "cannot write that a queue is no longer popped");
+                }
+            }
+            consumption.arrived.notify_waiters();
+        }
+    }
+
+    /// Members of the group have pulled, and committed this.
+    pub fn pulled(&self, group: &str, topic: &str, queue_id: i32, to: i64, now_ms: i64) {
+        if self.ledgers.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let Some(consumption) = self.find(group, topic) else { return };
+        let idle = consumption.waiting() == 0;
+        let event = |ledger: &Ledger| match to.cmp(&ledger.committed()) {
+            std::cmp::Ordering::Greater => Some(Event::Advanced { to }),
+            // While others pop, a member that is behind does not put them back.
+            std::cmp::Ordering::Less if idle && ledger.in_flight() == 0 => {
+                Some(Event::Moved { to, at_ms: now_ms })
+            }
+            _ => None,
+        };
+        if let Err(error) = self.moved(group, topic, queue_id, event, now_ms) {
+            warn!(group, topic, queue_id, to, %error, "what was pulled may be popped, too");
+        }
+    }
+
+    /// The next offset that will be handed out, if a group pops.
+    pub fn next(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+        let place = self.find(group, topic)?.place((Kind::Topic, queue_id))?;
+        let next = place.ledger.lock().next();
+        Some(next)
+    }
+
+    /// Wakes everyone, for the end of the process.
+    pub fn wake_all(&self) {
+        for consumption in self.all() {
+            consumption.arrived.notify_waiters();
+        }
+    }
+}
+
+pub(crate) fn unwritten(error: &JournalError) -> Refusal {
+    Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string())
+}
+
+impl Consumption {
+    pub fn place(&self, key: (Kind, i32)) -> Option<Arc<Place>> {
+        self.places.read().get(&key).cloned()
+    }
+
+    pub fn places(&self) -> Vec<Arc<Place>> {
+        self.places.read().values().cloned().collect()
+    }
+
+    /// Somebody who waits shall look again; everybody, when not everybody can take everything.
+    pub fn wake(&self) {
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        if self.particular.load(Ordering::SeqCst) == 0 {
+            self.arrived.notify_one();
+        } else {
+            self.arrived.notify_waiters();
+        }
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+/// A place in the waiting room of a group; given up when dropped.
+#[derive(Debug)]
+pub struct Ticket {
+    broker: Arc<Broker>,
+    consumption: Arc<Consumption>,
+    particular: bool,
+}
+
+impl Ticket {
+    /// Takes a place, unless too many wait. Look once more after this: what arrives from now on is noticed.
+    pub fn take(broker: &Arc<Broker>, of: &Arc<Consumption>, particular: bool) -> Option<Self> {
+        let before = broker.pops.waiting.fetch_add(1, Ordering::SeqCst);
+        let before_here = of.waiting.fetch_add(1, Ordering::SeqCst);
+        if particular {
+            of.particular.fetch_add(1, Ordering::SeqCst);
+        }
+        // With the loads of those who put something: one of the two sees what the other has done.
+        fence(Ordering::SeqCst);
+        let ticket = Self { broker: broker.clone(), consumption: of.clone(), particular };
+        (before < WAITING_MAX && before_here < WAITING_OF_GROUP_MAX).then_some(ticket)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.consumption.waiting.fetch_sub(1, Ordering::SeqCst);
+        if self.particular {
+            self.consumption.particular.fetch_sub(1, Ordering::SeqCst);
+        }
+        self.broker.pops.waiting.fetch_sub(1, Ordering::SeqCst);
+        // It may have been woken for something it did not take.
+        self.consumption.wake();
+    }
+}
+
+/// A ledger while it is being read back.
+#[derive(Debug)]
+struct Known {
+    group: String,
+    topic: String,
+    kind: Kind,
+    queue_id: i32,
+    nonce: i32,
+    ledger: Ledger,
+}
+
+/// Ledgers by number, folded from the journal.
+#[derive(Debug, Default)]
+struct Fold {
+    known: HashMap<u64, Known>,
+    last_id: u64,
+    damaged: usize,
+}
+
+impl Fold {
+    fn part(&mut self, part: &Part) {
+        let mut rest = part.events.as_slice();
+        while !rest.is_empty() {
+            if self.entry(&mut rest, part.base_ms).is_none() {
+                self.damaged += 1;
+                return;
+            }
+        }
+    }
+
+    fn entry(&mut self, input: &mut &[u8], base_ms: i64) -> Option<()> {
+        let id = get(input)?;
+        if id != CONTROL {
+            // Before the ledger was declared in a sweep, its events cannot be read, but have to be passed over.
+            let blank = Ledger::default();
+            let known = self.known.get_mut(&id);
+            let event =
+                Event::read(input, known.as_ref().map_or(&blank, |known| &known.ledger), base_ms)?;
+            if let Some(known) = known {
+                known.ledger.apply(&event);
+            }
+            return Some(());
+        }
+        let (kind, rest) = input.split_first()?;
+        *input = rest;
+        let id = get(input)?;
+        if *kind == FORGOTTEN {
+            self.known.remove(&id);
+            return Some(());
+        }
+        let (retry, rest) = input.split_first()?;
+        *input = rest;
+        let queue_id = i32::try_from(get(input)?).ok()?;
+        let nonce = i32::try_from(get(input)?).ok()?;
+        let mut text = || {
+            let length = usize::try_from(get(input)?).ok()?;
+            let (text, rest) = input.split_at_checked(length)?;
+            *input = rest;
+            String::from_utf8(text.to_vec()).ok()
+        };
+        let (group, topic) = (text()?, text()?);
+        let kind = if *retry == 1 { Kind::Retry } else { Kind::Topic };
+        let ledger = Ledger::default();
+        self.known.insert(id, Known { group, topic, kind, queue_id, nonce, ledger });
+        self.last_id = self.last_id.max(id);
+        Some(())
+    }
+}
+
+/// Reads the ledgers back, once topics, groups and offsets are there.
+pub fn load(broker: &Broker, foreign_offsets: bool, now_ms: i64) -> Result<(), JournalError> {
+    let mut fold = Fold::default();
+    broker.pops.journal.load(&broker.store, now_ms, |part| fold.part(part))?;
+    if fold.damaged > 0 {
+        warn!(records = fold.damaged, "passed over what cannot be read of what was popped");
+    }
+    let pops = &broker.pops;
+    pops.last_id.store(u32::try_from(fold.last_id).unwrap_or(u32::MAX), Ordering::Relaxed);
+    let mut count = 0;
+    for (id, known) in fold.known {
+        let Known { group, topic, kind, queue_id, nonce, mut ledger } = known;
+        let retries = name::retry_topic(&group);
+        let of = if kind == Kind::Retry { &retries } else { &topic };
+        let queue =
+            broker.topics.get(of).and_then(|topic| topic.queue(&broker.store, queue_id).ok());
+        let Some(queue) = queue.filter(|_| broker.topics.get(&topic).is_some()) else { continue };
+        let end = broker.store.max_offset(queue);
+        let mut changed = false;
+        if ledger.next() > end {
+            // Never beyond what is there: the next messages of this queue are others.
+            warn!(
+                group,
+                topic,
+                queue_id,
+                next = ledger.next(),
+                end,
+                "a group was ahead of its queue"
+            );
+            ledger = Ledger::new(ledger.committed().min(end), ledger.floor_ms());
+            changed = true;
+        }
+        if kind == Kind::Topic {
+            let known = broker.offsets.committed(&group, &topic, queue_id);
+            match known.filter(|known| foreign_offsets && *known != ledger.committed()) {
+                // A stock broker ran here in between: it knows better.
+                Some(known) => {
+                    ledger = Ledger::new(known, now_ms + 1);
+                    changed = true;
+                }
+                None => broker.offsets.popped(&group, &topic, queue_id, ledger.committed()),
+            }
+        }
+        let consumption = pops.insert(&group, &topic, nonce);
+        let id = u32::try_from(id).unwrap_or(u32::MAX);
+        let place = Place { id, kind, queue_id, queue, ledger: Mutex::new(ledger) };
+        if changed {
+            pops.declare(&consumption, &place, &place.ledger.lock(), now_ms)
+                .map_err(|refusal| std::io::Error::other(refusal.to_string()))?;
+        }
+        consumption.places.write().insert((kind, queue_id), Arc::new(place));
+        count += 1;
+    }
+    pops.ledgers.store(count, Ordering::Relaxed);
+    if count > 0 {
+        info!(ledgers = count, "what was popped is back");
+    }
+    Ok(())
+}
