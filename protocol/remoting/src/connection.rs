@@ -5,6 +5,7 @@ use std::io::IoSlice;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, warn};
 
 use crate::clock;
+use crate::look::Look;
 use crate::outbox::{Chunk, Later, Outbox, Pause};
 use crate::peer::Peer;
 use crate::process::Shutdown;
@@ -31,6 +33,9 @@ const LINGER_QUIET_MAX: Duration = Duration::from_millis(20);
 
 /// Answers gathered for one write; at the limit they are written before more is served.
 const WRITE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The connection that was served last.
+static SERVED_LAST: AtomicU64 = AtomicU64::new(0);
 
 const READ_BYTES_MIN: usize = 4 * 1024;
 const READ_BYTES_MAX: usize = 256 * 1024;
@@ -73,6 +78,7 @@ pub(crate) async fn run<S: Session>(
         input: Vec::new(),
         written: 0,
         begun: false,
+        look: Look::new(clock::instant()),
     };
     // A defect ends this connection; what is known of its peer is cleaned up all the same.
     let serving = AssertUnwindSafe(connection.serve(&mut session, &peer, &shutdown));
@@ -111,6 +117,7 @@ struct Connection<T> {
     written: usize,
     /// Whole frames may be left in `input`, their answers to be written after others.
     begun: bool,
+    look: Look,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
@@ -120,10 +127,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         peer: &Peer,
         shutdown: &Shutdown,
     ) -> Result<(), Failure> {
-        let mut active = clock::instant();
         let mut idle = tokio::time::interval(IDLE_MAX / 4);
         loop {
             self.reserve();
+            let looks = self.look.is_on() && self.goes_on_looking(peer);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return self.drain().await,
@@ -144,17 +151,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                     if read? == 0 {
                         return Ok(());
                     }
+                    self.out.alone = SERVED_LAST.swap(peer.id, Ordering::Relaxed) == peer.id;
+                    self.look.arrived(self.out.alone, clock::instant());
                     self.decode(session, peer)?;
                 }
                 _ = idle.tick() => {
                     let waits = !self.later.is_empty() || self.out.pause.is_some();
-                    if active.elapsed() >= IDLE_MAX && !waits {
+                    if self.look.silence(clock::instant()) >= IDLE_MAX && !waits {
                         return Ok(());
                     }
                     continue;
                 }
+                // Others that are ready are served in between.
+                () = tokio::task::yield_now(), if looks => continue,
             }
-            active = clock::instant();
             self.take_ready();
             self.write_all(shutdown).await?;
             while self.begun && self.out.pause.is_none() {
@@ -162,7 +172,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 self.take_ready();
                 self.write_all(shutdown).await?;
             }
+            self.look.answered(clock::instant());
         }
+    }
+
+    fn goes_on_looking(&mut self, peer: &Peer) -> bool {
+        let alone = self.later.is_empty() && SERVED_LAST.load(Ordering::Relaxed) == peer.id;
+        self.look.goes_on(alone, clock::instant())
     }
 
     /// Room for the next read: more for busy connections and for the rest of a frame already begun,

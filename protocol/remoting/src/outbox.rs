@@ -31,6 +31,8 @@ pub(crate) type Pause = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[derive(Default)]
 pub struct Outbox {
     pub now: Chunk,
+    /// Since the last read of this connection, nothing of any other was served.
+    pub alone: bool,
     pub(crate) later: Vec<Later>,
     pub(crate) pause: Option<Pause>,
 }

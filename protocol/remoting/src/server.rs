@@ -1,4 +1,4 @@
-//! Listens, accepts, and gives every connection its task.
+//! Listens, accepts, and gives every connection its task on one of the workers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 use crate::connection::{self, Session};
 use crate::peer::Peer;
 use crate::process::Shutdown;
+use crate::workers::Workers;
 
 /// Connections one listener serves at a time; one more is closed at once.
 pub const CONNECTIONS_MAX: usize = 16_000;
@@ -48,6 +49,16 @@ impl Server {
 
     /// Serves until `shutdown`, then waits for the connections to answer what is in flight.
     pub async fn serve<S: Service>(self, service: Arc<S>, shutdown: Shutdown) {
+        self.serve_on(&Workers::here(), service, shutdown).await;
+    }
+
+    /// The same, with the connections on `workers`.
+    pub async fn serve_on<S: Service>(
+        self,
+        workers: &Workers,
+        service: Arc<S>,
+        shutdown: Shutdown,
+    ) {
         let open = Arc::new(AtomicUsize::new(0));
         let tasks = TaskTracker::new();
         loop {
@@ -62,15 +73,22 @@ impl Server {
                 }
                 Ok((stream, remote)) => {
                     let Ok(local) = stream.local_addr() else { continue };
+                    let Ok(stream) = stream.into_std() else { continue };
                     let (peer, commands) = Peer::new(remote, local);
-                    let peer = Arc::new(peer);
-                    let session = service.open(&peer);
+                    let (peer, service) = (Arc::new(peer), service.clone());
                     // A token of its own, as each connection looks at it whenever it has read.
                     let (open, shutdown) = (open.clone(), shutdown.child_token());
                     open.fetch_add(1, Ordering::Relaxed);
-                    tasks.spawn(async move {
-                        prepare(&stream);
-                        connection::run(stream, session, peer, commands, shutdown).await;
+                    workers.spawn(&tasks, async move {
+                        // Known to the runtime of its worker from here on.
+                        match TcpStream::from_std(stream) {
+                            Ok(stream) => {
+                                prepare(&stream);
+                                let session = service.open(&peer);
+                                connection::run(stream, session, peer, commands, shutdown).await;
+                            }
+                            Err(error) => warn!(%remote, %error, "cannot serve a connection"),
+                        }
                         open.fetch_sub(1, Ordering::Relaxed);
                     });
                 }
