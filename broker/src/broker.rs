@@ -22,6 +22,7 @@ use tracing::{debug, info, warn};
 use crate::clients::{Changed, Clients};
 use crate::config::Config;
 use crate::config_files::{self, Found};
+use crate::durable::Gates;
 use crate::event::Event;
 use crate::groups::{GROUPS_MAX, Groups};
 use crate::journal::{Journal, JournalError};
@@ -45,6 +46,7 @@ pub struct Broker {
     pub clients: Clients,
     pub locks: Locks,
     pub waiting: Arc<Waiting>,
+    pub gates: Gates,
     pub stats: Stats,
     pub journal: Journal,
     pub pool: Pool,
@@ -83,6 +85,7 @@ impl Broker {
             clients: Clients::default(),
             locks: Locks::default(),
             waiting: Arc::default(),
+            gates: Gates::default(),
             stats: Stats::new(&config.cluster),
             journal,
             pool,

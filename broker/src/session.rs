@@ -34,7 +34,7 @@ impl Service for Broker {
         Session {
             broker: self.clone(),
             peer: peer.clone(),
-            sends: send::Group::new(self),
+            sends: send::Group::new(self, self.gates.here()),
             threads: Arc::new(Semaphore::new(THREADS_PER_CONNECTION_MAX)),
         }
     }
