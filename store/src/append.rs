@@ -41,11 +41,27 @@ impl Store {
     ///
     /// What was appended can be read at once; it is safe from a loss of power when [`Store::durable`] says so.
     pub fn append(&self, batch: &mut Batch, now_ms: i64) -> Result<Appended, AppendError> {
+        let appended = self.append_quietly(batch, now_ms)?;
+        self.core.durable.appended_more(appended.end);
+        Ok(appended)
+    }
+
+    /// The same for a writer that is alone and waits for the disk: when the disk is quick, and every flush is
+    /// to follow at once anyway, it is flushed here instead of by a thread that has to be woken first.
+    /// [`Store::durable_position`] says whether it was.
+    pub fn append_alone(&self, batch: &mut Batch, now_ms: i64) -> Result<Appended, AppendError> {
+        let appended = self.append_quietly(batch, now_ms)?;
+        if !(self.core.durable.is_sync() && self.core.flush_quickly()) {
+            self.core.durable.appended_more(appended.end);
+        }
+        Ok(appended)
+    }
+
+    fn append_quietly(&self, batch: &mut Batch, now_ms: i64) -> Result<Appended, AppendError> {
         let clock = &self.core.config.clock;
         let started = clock.ticks_ns();
         let appended = self.core.append(&mut self.core.log.lock(), batch, now_ms)?;
         self.core.append_ns.record(clock.ticks_ns().saturating_sub(started));
-        self.core.durable.appended_more(appended.end);
         Ok(appended)
     }
 }
