@@ -346,6 +346,7 @@ async fn a_queue_is_read_from_an_offset_and_a_group_keeps_its_place(stage: Stage
     stage.end().await;
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn what_may_not_be_asked_is_refused_with_its_code(stage: Stage) {
     stage.topic("t", "NORMAL", 1).await;
     let with = |change: &dyn Fn(&mut Message)| {
