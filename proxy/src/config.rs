@@ -16,6 +16,9 @@ use serde_json::Value;
 /// The stock keys.
 const KEYS: &str = include_str!("config/keys.tsv");
 
+/// Sets the level of the log; says why not.
+pub type ChangeLogLevel = fn(&str) -> Result<(), String>;
+
 /// What a proxy is told at its start.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -56,7 +59,7 @@ pub struct Config {
     /// How often brokers are told that producers are here.
     pub heartbeat_period: Duration,
     /// Changes how much this process logs, where whoever started it lets operators do that.
-    pub change_log_level: Option<fn(&str) -> Result<(), String>>,
+    pub change_log_level: Option<ChangeLogLevel>,
 }
 
 /// A place where clients come in.

@@ -56,7 +56,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
         }
         out.now.refuse(ReplyTo::new(&request), &Refusal::unsupported(request.code));
     });
-    let front = Front::new(config, Backend::Cluster(cluster), shutdown.clone());
+    let front = Front::new(config, Backend::Cluster(Box::new(cluster)), shutdown.clone());
     let mut running = serve(front.clone(), calls.clone(), shutdown.clone())?;
     running.serving.spawn(checks::pass_on(front.clone(), questions, shutdown.clone()));
     running.serving.spawn(checks::report(front, shutdown));

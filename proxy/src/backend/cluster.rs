@@ -62,7 +62,7 @@ impl Cluster {
     }
 
     pub(super) async fn route(&self, topic: &str) -> Result<Option<Arc<Route>>, Failed> {
-        let route = self.routes.get(topic, self.fetch_route(topic)).await?;
+        let route = self.routes.get(topic, || Box::pin(self.fetch_route(topic))).await?;
         Ok(route.filter(|route| !route.brokers.is_empty()))
     }
 
@@ -80,7 +80,7 @@ impl Cluster {
     }
 
     pub(super) async fn topic(&self, topic: &str) -> Result<Option<Arc<TopicConfig>>, Failed> {
-        self.topics.get(topic, self.fetch_topic(topic)).await
+        self.topics.get(topic, || Box::pin(self.fetch_topic(topic))).await
     }
 
     async fn fetch_topic(&self, topic: &str) -> Result<Option<TopicConfig>, Failed> {
@@ -97,7 +97,7 @@ impl Cluster {
     }
 
     pub(super) async fn group(&self, group: &str) -> Result<Arc<SubscriptionGroupConfig>, Failed> {
-        let config = self.groups.get(group, self.fetch_group(group)).await?;
+        let config = self.groups.get(group, || Box::pin(self.fetch_group(group))).await?;
         config.ok_or_else(|| {
             let remark = format!("no broker knows the group `{group}`");
             refused(ReplyCode::SubscriptionGroupNotExist, remark)
@@ -122,7 +122,7 @@ impl Cluster {
             let reply = self.nameserver(Command::request(code, &protocol::header::Empty {})).await;
             read(&reply?).map(Some)
         };
-        let cluster = self.clusters.get("", fetch).await?;
+        let cluster = self.clusters.get("", || Box::pin(fetch)).await?;
         cluster.ok_or_else(|| refused(ReplyCode::SystemError, "there is no cluster"))
     }
 
