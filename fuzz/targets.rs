@@ -22,7 +22,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub(crate) type Target = fn(&[u8]);
 
 /// Every target under its name, which is also that of its libFuzzer binary.
-pub(crate) const TARGETS: [(&str, Target); 14] = [
+pub(crate) const TARGETS: [(&str, Target); 15] = [
     ("frame", frame),
     ("json_header", |input| header(0, input)),
     ("binary_header", |input| header(1, input)),
@@ -37,6 +37,7 @@ pub(crate) const TARGETS: [(&str, Target); 14] = [
     ("route", json::<TopicRouteData>),
     ("registration", json::<RegisterBrokerBody>),
     ("compressed_registration", compressed_registration),
+    ("proxy_header", proxy_header),
 ];
 
 /// Runs one target.
@@ -164,4 +165,14 @@ fn registration(input: &[u8]) {
     let Ok(body) = RegisterBrokerBody::decode(input, true) else { return };
     let again = RegisterBrokerBody::decode(&body.encode(true), true);
     assert_eq!(again.expect("what was written is read"), body);
+}
+
+/// A header is never longer than what was read, and never waited for without end.
+fn proxy_header(input: &[u8]) {
+    use protocol::proxy_header::{BYTES_MAX, Start, read};
+    match read(input) {
+        Ok(Start::Header(len, _)) => assert!(len <= input.len().min(BYTES_MAX)),
+        Ok(Start::Unfinished) => assert!(input.len() < BYTES_MAX),
+        Ok(Start::None) | Err(_) => {}
+    }
 }

@@ -23,6 +23,7 @@ use crate::assignment::Modes;
 use crate::clients::{Changed, Clients};
 use crate::config::Config;
 use crate::config_files::{self, Found};
+use crate::durable::Gates;
 use crate::event::Event;
 use crate::groups::{GROUPS_MAX, Groups};
 use crate::journal::{Journal, JournalError};
@@ -52,6 +53,7 @@ pub struct Broker {
     pub clients: Clients,
     pub locks: Locks,
     pub waiting: Arc<Waiting>,
+    pub gates: Gates,
     pub stats: Stats,
     pub journal: Journal,
     pub pops: Pops,
@@ -94,6 +96,7 @@ impl Broker {
             clients: Clients::default(),
             locks: Locks::default(),
             waiting: Arc::default(),
+            gates: Gates::default(),
             stats: Stats::new(&config.cluster),
             journal,
             pops,

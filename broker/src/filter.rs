@@ -1,7 +1,11 @@
 //! Which messages a subscription wants. Tags are compared by hash here; consumers compare the text.
 
-use protocol::record::tags_code;
+pub mod sql;
+
+use protocol::record::{Record, tags_code};
 use protocol::reply::{Refusal, ReplyCode};
+
+use sql::Sql;
 
 /// Tags one subscription may name.
 pub const TAGS_MAX: usize = 1024;
@@ -41,6 +45,52 @@ impl Tags {
         match self {
             Self::All => true,
             Self::Any(codes) => codes.binary_search(&code).is_ok(),
+        }
+    }
+}
+
+/// A subscription of either kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Wanted {
+    Tags(Tags),
+    Sql(Sql),
+}
+
+impl Wanted {
+    /// Reads a subscription; what is not about tags is served if `enablePropertyFilter` says so.
+    pub fn parse(kind: &str, expression: &str, by_properties: bool) -> Result<Self, Refusal> {
+        if kind != "SQL92" {
+            return Tags::parse(kind, expression).map(Self::Tags);
+        }
+        let sql = Sql::parse(expression)
+            .map_err(|error| Refusal::new(ReplyCode::SubscriptionParseFailed, error.to_string()))?;
+        if !by_properties {
+            let remark = "The broker does not support consumer to filter message by SQL92 \
+                          (enablePropertyFilter)";
+            return Err(Refusal::new(ReplyCode::SystemError, remark));
+        }
+        Ok(Self::Sql(sql))
+    }
+}
+
+impl store::Filter for &Wanted {
+    fn by_tags(&mut self, code: i64) -> bool {
+        match self {
+            Wanted::Tags(tags) => tags.wants(code),
+            Wanted::Sql(_) => true,
+        }
+    }
+
+    fn wants_records(&self) -> bool {
+        matches!(self, Wanted::Sql(_))
+    }
+
+    fn by_record(&mut self, record: &[u8]) -> bool {
+        match self {
+            Wanted::Tags(_) => true,
+            Wanted::Sql(sql) => {
+                Record::decode(record).is_ok_and(|(record, _)| sql.wants(record.properties))
+            }
         }
     }
 }

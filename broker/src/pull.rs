@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::answer::Context;
 use crate::broker::Broker;
-use crate::filter::Tags;
+use crate::filter::Wanted;
 use crate::groups::FORBIDDEN_READ;
 use crate::stats::kind;
 use crate::topics::perm;
@@ -49,7 +49,7 @@ struct Pull {
     request: PullMessage,
     to: ReplyTo,
     queue: QueueRef,
-    tags: Tags,
+    wanted: Wanted,
     suggest_broker_id: i64,
     threads: Arc<Semaphore>,
 }
@@ -134,9 +134,11 @@ fn check(context: &Context<'_>) -> Result<Pull, Refused> {
         );
         return Err(Refusal::new(ReplyCode::InvalidParameter, remark).into());
     }
-    let tags = if request.sys_flag & flag::SUBSCRIPTION != 0 {
+    let by_properties = broker.config.load().property_filter;
+    let wanted = if request.sys_flag & flag::SUBSCRIPTION != 0 {
         let kind = request.expression_type.as_deref().unwrap_or("TAG");
-        Tags::parse(kind, request.subscription.as_deref().unwrap_or("*"))?
+        let text = request.subscription.as_deref().unwrap_or("*");
+        Wanted::parse(kind, text, by_properties)?
     } else {
         let missing = |remark: &'static str| Refusal::new(ReplyCode::SubscriptionNotExist, remark);
         let Some((model, subscription)) = broker.clients.subscription(group, topic_name) else {
@@ -158,11 +160,11 @@ fn check(context: &Context<'_>) -> Result<Pull, Refused> {
             let remark = "the consumer's subscription not latest";
             return Err(Refusal::new(ReplyCode::SubscriptionNotLatest, remark).into());
         }
-        Tags::parse(&subscription.expression_type, &subscription.sub_string)?
+        Wanted::parse(&subscription.expression_type, &subscription.sub_string, by_properties)?
     };
     let queue = topic.queue(&broker.store, *queue_id)?;
     let (broker, threads) = (broker.clone(), context.threads.clone());
-    Ok(Pull { broker, request, to: context.to, queue, tags, suggest_broker_id: 0, threads })
+    Ok(Pull { broker, request, to: context.to, queue, wanted, suggest_broker_id: 0, threads })
 }
 
 fn empty_reply() -> PullMessageReply {
@@ -200,7 +202,7 @@ impl Pull {
             bytes: bytes.unwrap_or(usize::MAX).clamp(100, config.pull_bytes_max.max(100)),
             scan: SCAN_MAX,
         };
-        let read = self.broker.store.read(self.queue, offset, limits, access, &self.tags);
+        let read = self.broker.store.read(self.queue, offset, limits, access, &self.wanted);
         read.map_err(|error| {
             let remark = format!("cannot read queue {}: {error}", self.request.queue_id);
             Refusal::new(ReplyCode::SystemError, remark)

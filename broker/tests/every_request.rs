@@ -77,23 +77,7 @@ impl Stage {
         let sent = self.call(request(10, send, b"hello")).await;
         assert_eq!(sent.code, 0, "{:?}", sent.remark);
         let offset = sent.fields.get("queueOffset").unwrap().parse().unwrap();
-        let pull = PullMessage {
-            consumer_group: "g".to_owned(),
-            topic: "still_serves".to_owned(),
-            lite_topic: None,
-            queue_id: 0,
-            queue_offset: offset,
-            max_msg_nums: 1,
-            sys_flag: 4,
-            commit_offset: 0,
-            suspend_timeout_millis: 0,
-            subscription: Some("*".to_owned()),
-            sub_version: 0,
-            expression_type: None,
-            max_msg_bytes: None,
-            request_source: None,
-            proxy_froward_client_id: None,
-        };
+        let pull = PullMessage::everything("g", "still_serves", 0, offset, 1);
         let pulled = self.call(Command::request(11, &pull)).await;
         assert_eq!(pulled.code, 0, "{:?}", pulled.remark);
         assert!(pulled.body.windows(5).any(|part| part == b"hello"));

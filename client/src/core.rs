@@ -33,6 +33,8 @@ const ROUTES_EVERY: Duration = Duration::from_secs(30);
 const NEXT_PROXY_AFTER: Duration = Duration::from_millis(300);
 /// What proxies may say before it is acted on.
 const HEARD_MAX: usize = 1024;
+/// Between two questions for a route at start.
+const ROUTE_AGAIN: Duration = Duration::from_millis(100);
 /// How long a proxy is waited for at start beyond one request.
 const START_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -335,6 +337,24 @@ impl Core {
             return Ok(route.clone());
         }
         self.fetch_route(topic).await
+    }
+
+    /// Asks for the routes a client begins with; what may pass is waited for.
+    pub(crate) async fn learn(
+        &self,
+        topics: impl IntoIterator<Item = &Topic>,
+    ) -> Result<(), Error> {
+        let until = clock::instant() + self.options.request_timeout + START_TIMEOUT;
+        for topic in topics {
+            while let Err(error) = self.route(topic).await {
+                if !error.is_retryable() || clock::instant() >= until {
+                    return Err(error);
+                }
+                debug!(%topic, %error, "asking for the route again");
+                tokio::time::sleep(ROUTE_AGAIN).await;
+            }
+        }
+        Ok(())
     }
 
     async fn fetch_route(&self, topic: &Topic) -> Result<Arc<Route>, Error> {

@@ -341,9 +341,7 @@ impl Builder {
         let before = Agreed::before(self.attempts_max);
         let (core, asked) = Core::start(self.options, role, before, None).await?;
         let end = core.stop.clone().drop_guard();
-        for topic in &topics {
-            core.route(topic).await?;
-        }
+        core.learn(&topics).await?;
         let transactional = self.checker.is_some();
         if let Some(checker) = self.checker {
             core.tasks.spawn(recover(core.clone(), asked, checker));

@@ -179,9 +179,7 @@ impl Builder {
         let before = Agreed::before(ATTEMPTS);
         let (core, asked) = Core::start(self.options, role, before, None).await?;
         let end = core.stop.clone().drop_guard();
-        for topic in subscriptions.keys() {
-            core.route(topic).await?;
-        }
+        core.learn(subscriptions.keys()).await?;
         let (acks, done) = mpsc::channel(self.limits.messages.min(CACHED_MESSAGES));
         let consuming = TaskTracker::new();
         let consumption = Consumption {

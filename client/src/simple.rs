@@ -197,9 +197,7 @@ impl Builder {
         let await_duration = Some(self.await_duration);
         let (core, _) = Core::start(self.options, role, before, await_duration).await?;
         let end = core.stop.clone().drop_guard();
-        for topic in subscriptions.keys() {
-            core.route(topic).await?;
-        }
+        core.learn(subscriptions.keys()).await?;
         Ok(SimpleConsumer {
             core,
             group,

@@ -23,18 +23,7 @@ pub mod pull_flag {
 
 /// The request that makes a topic.
 pub fn topic(name: &str, queues: i32) -> CreateTopic {
-    CreateTopic {
-        topic: name.to_owned(),
-        default_topic: "TBW102".to_owned(),
-        read_queue_nums: queues,
-        write_queue_nums: queues,
-        perm: 6,
-        topic_filter_type: "SINGLE_TAG".to_owned(),
-        topic_sys_flag: Some(0),
-        order: false,
-        attributes: None,
-        force: None,
-    }
+    CreateTopic::plain(name, queues)
 }
 
 /// Makes a group.
@@ -91,23 +80,7 @@ pub type Consumed = (String, String, i32);
 
 /// A pull of all that a subscription to everything may have, answered at once.
 pub fn pull((group, topic, queue_id): &Consumed, from: i64) -> PullMessage {
-    PullMessage {
-        consumer_group: group.clone(),
-        topic: topic.clone(),
-        lite_topic: None,
-        queue_id: *queue_id,
-        queue_offset: from,
-        max_msg_nums: 1000,
-        sys_flag: pull_flag::SUBSCRIPTION,
-        commit_offset: 0,
-        suspend_timeout_millis: 0,
-        subscription: Some("*".to_owned()),
-        sub_version: 0,
-        expression_type: None,
-        max_msg_bytes: None,
-        request_source: None,
-        proxy_froward_client_id: None,
-    }
+    PullMessage::everything(group, topic, *queue_id, from, 1000)
 }
 
 /// The commit of an offset.

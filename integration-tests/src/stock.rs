@@ -17,6 +17,7 @@ pub const SWITCH: &str = "FERROMQ_CLIENT_SUITES";
 const PATIENCE: Duration = Duration::from_secs(180);
 
 const BROKER_POM: &str = "tools/stock/pom.xml";
+const PROXY_POM: &str = "integration-tests/clients/stock-proxy/pom.xml";
 const ADMIN_POM: &str = "integration-tests/clients/mqadmin/pom.xml";
 const OPENS: [&str; 3] = [
     "--add-opens=java.base/java.nio=ALL-UNNAMED",
@@ -50,25 +51,56 @@ pub fn nameserver(home: &Path) -> Result<(Process, SocketAddr)> {
 
 /// The stock broker of this name; its files go below `home`.
 pub fn broker(home: &Path, namesrv: SocketAddr, name: &str) -> Result<(Process, SocketAddr)> {
+    broker_with(home, namesrv, name, &[])
+}
+
+/// The stock broker of this name with settings of its own.
+pub fn broker_with(
+    home: &Path,
+    namesrv: SocketAddr,
+    name: &str,
+    settings: &[(&str, &str)],
+) -> Result<(Process, SocketAddr)> {
     fs::create_dir_all(home)?;
     // It also takes the port two below for old clients and the one above for replicas.
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(&[-2, 0, 1])?));
     let (port, ha_port) = (address.port(), address.port() + 1);
     let conf = home.join("broker.conf");
     let store = home.join("store");
-    let text = format!(
+    let mut text = format!(
         "brokerClusterName=DefaultCluster\nbrokerName={name}\nbrokerId=0\nbrokerIP1=127.0.0.1\n\
          listenPort={port}\nhaListenPort={ha_port}\nnamesrvAddr={namesrv}\n\
          storePathRootDir={}\nstorePathCommitLog={}\nautoCreateTopicEnable=true\n",
         store.display(),
         store.join("commitlog").display(),
     );
+    for (key, value) in settings {
+        text += &format!("{key}={value}\n");
+    }
     fs::write(&conf, text)?;
     let mut command = java(BROKER_POM, home, "1g")?;
     command.arg("-XX:MaxDirectMemorySize=1g");
     command.arg("org.apache.rocketmq.broker.BrokerStartup").arg("-c").arg(conf);
     let process = Process::start(command)?;
     process.line_within(PATIENCE, |line| line.contains("boot success").then_some(()))?;
+    Ok((process, address))
+}
+
+/// The stock proxy in cluster mode; its files go below `home`.
+pub fn proxy(home: &Path, namesrv: SocketAddr) -> Result<(Process, SocketAddr)> {
+    fs::create_dir_all(home)?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(&[0])?));
+    let conf = home.join("rmq-proxy.json");
+    let (port, remoting) = (address.port(), free_port(&[0])?);
+    let text = format!(
+        r#"{{"rocketMQClusterName":"DefaultCluster","grpcServerPort":{port},"remotingListenPort":{remoting}}}"#
+    );
+    fs::write(&conf, text)?;
+    let mut command = java(PROXY_POM, home, "512m")?;
+    command.args(["org.apache.rocketmq.proxy.ProxyStartup", "-pm", "cluster", "-n"]);
+    command.arg(namesrv.to_string()).arg("-pc").arg(conf);
+    let process = Process::start(command)?;
+    process.line_within(PATIENCE, |line| line.contains("startup successfully").then_some(()))?;
     Ok((process, address))
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::{fmt, fs};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -33,6 +35,8 @@ pub const CLIENTS: [(&str, &[&str]); 6] = [
 
 /// How long a suite may take: several times what it does on a busy machine.
 const SUITE_SECONDS_MAX: &str = "400";
+/// How many suites run side by side: they mostly wait.
+const LANES: usize = 2;
 /// How the reason of an exception begins if the case may also pass.
 const SOMETIMES: &str = "sometimes: ";
 /// How many cases that failed are tried once more; with more than these something is wrong.
@@ -42,11 +46,15 @@ const QUEUES: i32 = 4;
 /// When a failed message comes again; the default of 10 s and more only costs patience.
 const RETRY_AFTER_MILLIS: i64 = 1000;
 
-/// Whose broker answers: what is expected of it differs.
+/// Whose proxy and broker answer: what is expected of them differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Ours,
     Stock,
+    /// Our proxy before a stock broker.
+    OurProxy,
+    /// A stock proxy before our broker.
+    StockProxy,
 }
 
 impl FromStr for Side {
@@ -56,7 +64,9 @@ impl FromStr for Side {
         match word {
             "ours" => Ok(Self::Ours),
             "stock" => Ok(Self::Stock),
-            _ => bail!("{word} is neither ours nor stock"),
+            "our-proxy" => Ok(Self::OurProxy),
+            "stock-proxy" => Ok(Self::StockProxy),
+            _ => bail!("{word} is neither ours nor stock, our-proxy nor stock-proxy"),
         }
     }
 }
@@ -129,7 +139,8 @@ fn exception(side: Side, client: &str, case: &str) -> Option<&'static str> {
         let mut fields = line.split('\t');
         let mut next = || fields.next().unwrap_or_default();
         let (server, who, what, why) = (next(), next(), next(), next());
-        let is_side = server == "*" || server.parse::<Side>().is_ok_and(|named| named == side);
+        let is_this = |word: &str| word == "*" || word.parse::<Side>().is_ok_and(|it| it == side);
+        let is_side = server.split(',').any(is_this);
         let is_client = who == "*" || who == client;
         (is_side && is_client && what == case).then_some(why)
     })
@@ -150,6 +161,32 @@ pub fn run(client: &str, place: &Place, only: &[&str]) -> Result<BTreeMap<&'stat
         outcomes.extend(attempt(client, place, &failed)?);
     }
     Ok(outcomes)
+}
+
+/// Runs these clients' suites, [`LANES`] of them at a time, in the order given.
+pub fn run_all(
+    clients: &[&'static str],
+    place: &Place,
+    only: &[&str],
+) -> Result<Vec<(&'static str, BTreeMap<&'static str, Outcome>)>> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..LANES {
+            scope.spawn(|| {
+                while let Some(client) = clients.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcomes = run(client, place, only);
+                    done.lock().unwrap_or_else(PoisonError::into_inner).insert(*client, outcomes);
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut results = Vec::new();
+    for client in clients {
+        results.push((*client, done.remove(client).context("every client was run")??));
+    }
+    Ok(results)
 }
 
 /// The cases that a client's suite has.

@@ -8,12 +8,35 @@ use integration_tests::cluster::{Process, Standalone};
 use integration_tests::stock;
 use integration_tests::wire::Wire;
 use protocol::body::GetConsumerStatusBody;
+use protocol::frame::Command;
 use protocol::header::client::GetConsumerStatus;
 use protocol::json;
+use protocol::request::RequestCode;
 use remoting::clock;
 
 /// A JVM has to start, and a first commit comes after ten seconds.
 const JVM_PATIENCE: Duration = Duration::from_secs(120);
+
+#[test]
+fn java_clients_see_no_difference_where_the_broker_has_settings_of_its_own() {
+    if !stock::wanted() {
+        return;
+    }
+    let data = tempfile::tempdir().expect("a folder for the server");
+    let settings = [
+        ("enablePropertyFilter", "true"),
+        ("transactionCheckInterval", "1000"),
+        ("transactionTimeOut", "1000"),
+        ("transactionCheckMax", "3"),
+    ];
+    let server = Standalone::start(data.path(), &settings).expect("the server starts");
+    let address = server.nameserver.to_string();
+    let cases = ["--only", "consume-sql,transaction-check-max"];
+    for version in ["5.5.0", "4.9.8"] {
+        let said = stock::suite(&[&["java", version, &address], &cases[..]].concat(), &[]);
+        println!("{}", said.expect("all cases pass").lines().last().unwrap_or_default());
+    }
+}
 
 #[test]
 fn java_clients_are_told_to_reset_their_offsets_and_say_where_they_stand() {
@@ -50,8 +73,10 @@ fn java_clients_are_told_to_reset_their_offsets_and_say_where_they_stand() {
     }
     let stands =
         GetConsumerStatus { topic: topic.to_owned(), group: group.to_owned(), client_addr: None };
-    let (_, body) = wire.ask(&stands).expect("it says where it stands");
-    let body: GetConsumerStatusBody = json::read(&body).expect("a table");
+    let code = RequestCode::InvokeBrokerToGetConsumerStatus.to_wire();
+    let told = wire.call(Command::request(code, &stands)).expect("it says where it stands");
+    assert_eq!(told.code, 0, "{told:?}");
+    let body: GetConsumerStatusBody = json::read(&told.body).expect("a table");
     let offsets: Vec<i64> =
         body.consumer_table.values().flat_map(|queues| queues.values().copied()).collect();
     assert_eq!(offsets, [10]);
@@ -62,13 +87,17 @@ fn java_clients_are_told_to_reset_their_offsets_and_say_where_they_stand() {
 }
 
 fn passes(client: &[&str], environment: &[(&str, &str)]) {
+    passes_some(client, &[], environment);
+}
+
+fn passes_some(client: &[&str], flags: &[&str], environment: &[(&str, &str)]) {
     if !stock::wanted() {
         return;
     }
     let data = tempfile::tempdir().expect("a folder for the server");
     let server = Standalone::start(data.path(), &[]).expect("the server starts");
     let address = server.nameserver.to_string();
-    let args: Vec<&str> = client.iter().copied().chain([address.as_str()]).collect();
+    let args: Vec<&str> = [client, &[address.as_str()], flags].concat();
     match stock::suite(&args, environment) {
         Ok(said) => println!("{}", said.lines().last().unwrap_or_default()),
         Err(error) => panic!("{error:#}\nthe server said:\n{}", server.process.said()),
@@ -95,4 +124,13 @@ fn java_clients_of_4_9_8_see_no_difference() {
 #[test]
 fn go_clients_see_no_difference() {
     passes(&["go"], &[]);
+}
+
+#[test]
+fn encrypted_clients_see_no_difference() {
+    let cases = "send-sync,send-batch,consume-rebalance,consume-tags,order-by-key,body-sizes";
+    for version in ["5.5.0", "4.9.8"] {
+        let encrypted = [("JAVA_OPTS", "-Dtls.enable=true")];
+        passes_some(&["java", version], &["--only", cases], &encrypted);
+    }
 }

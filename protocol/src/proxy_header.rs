@@ -51,8 +51,35 @@ pub fn read(bytes: &[u8]) -> Result<Start, Malformed> {
     }
 }
 
+/// A header of the second version that says whose a connection is, and which address was asked for.
+pub fn write(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
+    let mut bytes = SIGNATURE.to_vec();
+    bytes.push(0x21);
+    match (from.ip(), to.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            bytes.extend([0x11, 0, 12]);
+            bytes.extend(from.octets());
+            bytes.extend(to.octets());
+        }
+        (from, to) => {
+            bytes.extend([0x21, 0, 36]);
+            for ip in [from, to] {
+                let mapped = match ip {
+                    IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                    IpAddr::V6(ip) => ip,
+                };
+                bytes.extend(mapped.octets());
+            }
+        }
+    }
+    bytes.extend(from.port().to_be_bytes());
+    bytes.extend(to.port().to_be_bytes());
+    bytes
+}
+
 fn line(bytes: &[u8]) -> Result<Start, Malformed> {
-    let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n") else {
+    let line = &bytes[..bytes.len().min(LINE_BYTES_MAX)];
+    let Some(end) = line.windows(2).position(|pair| pair == b"\r\n") else {
         let too_long = bytes.len() >= LINE_BYTES_MAX;
         return if too_long { Err(Malformed("has no end")) } else { Ok(Start::Unfinished) };
     };
@@ -182,6 +209,16 @@ mod tests {
         assert_eq!(origin.notes, [(0xe0, "vpc".to_owned())]);
         let (from, _) = check(b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n").addresses.unwrap();
         assert_eq!(from.to_string(), "[2001:db8::1]:1");
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        for (from, to) in [(FROM, TO), ("[2001:db8::1]:1", "[::1]:2"), (FROM, "[::1]:2")] {
+            let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+            let (read_from, read_to) = check(&write(from, to)).addresses.unwrap();
+            assert_eq!((read_from.ip().to_canonical(), read_from.port()), (from.ip(), from.port()));
+            assert_eq!(read_to, to);
+        }
     }
 
     #[test]

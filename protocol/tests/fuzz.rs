@@ -101,6 +101,15 @@ fn corpus(target: &str) -> Corpus {
             std::io::Read::read_to_end(&mut input, &mut plain).unwrap();
             vec![folded.concat(), plain]
         }
+        "proxy_header" => {
+            let address = |text: &str| text.parse().unwrap();
+            let binary = |from, to| protocol::proxy_header::write(address(from), address(to));
+            vec![
+                b"PROXY TCP4 203.0.113.7 10.0.0.1 5000 10911\r\n".to_vec(),
+                binary("203.0.113.7:5000", "10.0.0.1:10911"),
+                [&binary("[::1]:1", "[::1]:2")[..], &[0, 0, 0, 9]].concat(),
+            ]
+        }
         other => panic!("{other} has no corpus"),
     }
 }

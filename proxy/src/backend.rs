@@ -13,11 +13,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use protocol::body::{SubscriptionGroupConfig, TopicConfig};
 use protocol::frame::Command;
-use protocol::header::pop::{PopMessage, PopMessageReply};
+use protocol::header::pop::{
+    ChangeInvisibleTime, ChangeInvisibleTimeReply, PopMessage, PopMessageReply,
+};
 use protocol::header::pull::PullMessage;
 use protocol::request::Request;
 pub use remoting::pool::Failed;
 
+use crate::handle::Handle;
 use cluster::Cluster;
 use local::Local;
 use route::Route;
@@ -158,6 +161,42 @@ impl Backend {
         }
     }
 
+    /// Settles messages of one broker that were taken from `topic` by `group`; as many outcomes as handles.
+    pub async fn ack(
+        &self,
+        broker: &str,
+        group: &str,
+        topic: &str,
+        handles: &[Handle<'_>],
+    ) -> Vec<Result<(), Failed>> {
+        match self {
+            Self::Cluster(cluster) => cluster.ack(broker, group, topic, handles).await,
+            Self::Local(local) => local.ack(broker, group, topic, handles),
+        }
+    }
+
+    /// Hides a message for `invisible_ms` from now on.
+    pub async fn hide(
+        &self,
+        group: &str,
+        topic: &str,
+        handle: &Handle<'_>,
+        invisible_ms: i64,
+        suspend: bool,
+    ) -> Result<ChangeInvisibleTimeReply, Failed> {
+        let request = ChangeInvisibleTime {
+            consumer_group: group.to_owned(),
+            topic: handle.real_topic(topic, group).into_owned(),
+            queue_id: handle.queue_id,
+            extra_info: handle.extra_info.to_owned(),
+            offset: handle.offset,
+            invisible_time: invisible_ms,
+            lite_topic: None,
+            suspend,
+        };
+        self.ask(handle.broker, &request, Vec::new()).await.map(|(reply, _)| reply)
+    }
+
     /// Anything else a broker answers.
     pub async fn ask<R: Request>(
         &self,
@@ -196,6 +235,14 @@ impl Backend {
         match self {
             Self::Cluster(cluster) => cluster.address(broker).await,
             Self::Local(local) => local.address(broker),
+        }
+    }
+
+    /// A broker was not where it should be: look again before it is told to anybody.
+    pub fn moved(&self) {
+        match self {
+            Self::Cluster(cluster) => cluster.moved(),
+            Self::Local(_) => {}
         }
     }
 

@@ -55,6 +55,8 @@ pub struct Config {
     pub delay_levels_ms: Option<Vec<i64>>,
     /// How often brokers are told that producers are here.
     pub heartbeat_period: Duration,
+    /// Changes how much this process logs, where whoever started it lets operators do that.
+    pub change_log_level: Option<fn(&str) -> Result<(), String>>,
 }
 
 /// A place where clients come in.
@@ -102,6 +104,7 @@ impl Default for Config {
             certificate_watch: Duration::from_secs(3600),
             delay_levels_ms: None,
             heartbeat_period: Duration::from_secs(20),
+            change_log_level: None,
         }
     }
 }
@@ -242,6 +245,7 @@ impl Values {
             heartbeat_period: Duration::from_secs(
                 self.get("transactionHeartbeatPeriodSecond", d.heartbeat_period.as_secs())?,
             ),
+            change_log_level: None,
         })
     }
 

@@ -1,13 +1,14 @@
 //! The finished parts of a proxy, and the few steps that several requests share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use protocol::grpc::{Code, MessageType, TelemetryCommand};
-use protocol::header::pop::{AckMessage, ChangeInvisibleTime, ChangeInvisibleTimeReply};
+use protocol::header::pop::ChangeInvisibleTimeReply;
 use remoting::clock;
+use remoting::process::Shutdown;
 use tokio::sync::Notify;
 
 use crate::backend::Backend;
@@ -35,6 +36,8 @@ pub struct Front {
     pub started_ms: i64,
     /// As brokers know us.
     pub own_id: String,
+    /// The process ends: nobody waits for messages any more.
+    pub ending: Shutdown,
 }
 
 /// What a proxy counts.
@@ -43,6 +46,20 @@ pub struct Stats {
     pub connections: AtomicU64,
     pub messages_in: AtomicU64,
     pub messages_out: AtomicU64,
+    /// Messages a second, in and out, over the last period.
+    pub rates: Mutex<(f64, f64)>,
+    sampled: Mutex<(u64, u64)>,
+}
+
+impl Stats {
+    /// Works out the rates since `seconds` ago, when this was called last.
+    pub fn sample(&self, seconds: f64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let now = (read(&self.messages_in), read(&self.messages_out));
+        let before = std::mem::replace(&mut *self.sampled.lock(), now);
+        let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds.max(1e-3);
+        *self.rates.lock() = (rate(now.0, before.0), rate(now.1, before.1));
+    }
 }
 
 /// How long an acknowledgement waits for a renewal of the same receipt.
@@ -53,10 +70,11 @@ pub const RETURN_MS: i64 = 1000;
 
 impl Front {
     /// A proxy before `backend`.
-    pub fn new(config: Config, backend: Backend) -> Arc<Self> {
+    pub fn new(config: Config, backend: Backend, ending: Shutdown) -> Arc<Self> {
         let own_id = format!("ferromq-proxy@{}@{}", config.name, std::process::id());
         Arc::new(Self {
             own_id,
+            ending,
             config,
             backend,
             clients: Clients::default(),
@@ -103,18 +121,27 @@ impl Front {
         }
     }
 
-    /// Acknowledges one message.
-    pub async fn ack(&self, group: &str, topic: &str, handle: &Handle<'_>) -> Result<(), Failure> {
-        let request = AckMessage {
-            consumer_group: group.to_owned(),
-            topic: handle.real_topic(topic, group).into_owned(),
-            queue_id: handle.queue_id,
-            extra_info: handle.extra_info.to_owned(),
-            offset: handle.offset,
-            lite_topic: None,
-        };
-        let answer = self.backend.ask(handle.broker, &request, Vec::new()).await;
-        answer.map(|_| ()).map_err(settling)
+    /// Acknowledges messages, each broker's at once; as many outcomes as handles.
+    pub async fn ack(
+        &self,
+        group: &str,
+        topic: &str,
+        handles: &[Handle<'_>],
+    ) -> Vec<Result<(), Failure>> {
+        let mut outcomes: Vec<Result<(), Failure>> = vec![Ok(()); handles.len()];
+        let mut done = vec![false; handles.len()];
+        while let Some(first) = done.iter().position(|done| !done) {
+            let broker = handles[first].broker;
+            let places: Vec<usize> =
+                (first..handles.len()).filter(|at| handles[*at].broker == broker).collect();
+            let of_broker: Vec<Handle<'_>> = places.iter().map(|at| handles[*at]).collect();
+            let answers = self.backend.ack(broker, group, topic, &of_broker).await;
+            for (place, answer) in places.into_iter().zip(answers) {
+                done[place] = true;
+                outcomes[place] = answer.map_err(settling);
+            }
+        }
+        outcomes
     }
 
     /// Hides a message for `invisible_ms` from now on, and gives the new handle.
@@ -126,19 +153,9 @@ impl Front {
         invisible_ms: i64,
         suspend: bool,
     ) -> Result<String, Failure> {
-        let request = ChangeInvisibleTime {
-            consumer_group: group.to_owned(),
-            topic: handle.real_topic(topic, group).into_owned(),
-            queue_id: handle.queue_id,
-            extra_info: handle.extra_info.to_owned(),
-            offset: handle.offset,
-            invisible_time: invisible_ms,
-            lite_topic: None,
-            suspend,
-        };
-        let answer = self.backend.ask(handle.broker, &request, Vec::new()).await;
-        let (reply, _) = answer.map_err(settling)?;
-        let ChangeInvisibleTimeReply { pop_time, invisible_time, revive_qid } = reply;
+        let reply = self.backend.hide(group, topic, handle, invisible_ms, suspend).await;
+        let ChangeInvisibleTimeReply { pop_time, invisible_time, revive_qid } =
+            reply.map_err(settling)?;
         Ok(handle.renewed(pop_time, invisible_time, revive_qid))
     }
 

@@ -9,8 +9,11 @@ use std::fmt::Write;
 pub struct Handle<'a> {
     /// The eight words, as brokers read them.
     pub extra_info: &'a str,
+    /// Where the block begins that the message was taken with.
+    pub start_offset: i64,
     pub pop_time_ms: i64,
     pub invisible_ms: i64,
+    pub revive_queue_id: i32,
     pub retry: Retry,
     pub broker: &'a str,
     pub queue_id: i32,
@@ -29,6 +32,17 @@ pub enum Retry {
     First,
     /// `%RETRY%group+topic`.
     Second,
+}
+
+impl Retry {
+    /// As it stands in a handle.
+    pub fn flag(self) -> &'static str {
+        match self {
+            Self::No => "0",
+            Self::First => "1",
+            Self::Second => "2",
+        }
+    }
 }
 
 /// Text that is no handle.
@@ -57,10 +71,10 @@ impl<'a> Handle<'a> {
         let position = position.map(number).transpose()?;
         let mut words = extra_info.split(' ');
         let mut word = || words.next().ok_or(Malformed);
-        number::<i64>(word()?)?;
+        let start_offset = number(word()?)?;
         let pop_time_ms = number(word()?)?;
         let invisible_ms = number(word()?)?;
-        number::<i32>(word()?)?;
+        let revive_queue_id = number(word()?)?;
         let retry = match word()? {
             "0" => Retry::No,
             "1" => Retry::First,
@@ -75,6 +89,8 @@ impl<'a> Handle<'a> {
         let offset = number(word()?)?;
         Ok(Self {
             extra_info,
+            start_offset,
+            revive_queue_id,
             pop_time_ms,
             invisible_ms,
             retry,
@@ -102,11 +118,7 @@ impl<'a> Handle<'a> {
 
     /// The handle after its message was hidden anew.
     pub fn renewed(&self, pop_time_ms: i64, invisible_ms: i64, revive_queue_id: i32) -> String {
-        let retry = match self.retry {
-            Retry::No => 0,
-            Retry::First => 1,
-            Retry::Second => 2,
-        };
+        let retry = self.retry.flag();
         let Self { broker, queue_id, offset, .. } = self;
         // The message is now hidden alone: the block it was taken with starts at itself.
         let mut text = format!(

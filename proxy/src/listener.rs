@@ -23,10 +23,12 @@ use tower::Service;
 use tower::util::BoxCloneSyncService;
 use tracing::{debug, warn};
 
+use crate::admin::Admin;
 use crate::front::Front;
 use crate::grpc::Messaging;
 use crate::grpc::context::Connection;
 use crate::relay::Door;
+use crate::service::admin_server::AdminServer;
 use crate::service::messaging_service_server::MessagingServiceServer;
 
 type Reflection = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
@@ -181,6 +183,7 @@ async fn serve_http(
 #[derive(Clone)]
 struct Services {
     messaging: MessagingServiceServer<Messaging>,
+    admin: AdminServer<Admin>,
     /// Made when first asked for, which is seldom.
     reflection: Arc<OnceLock<[Reflection; 2]>>,
 }
@@ -192,6 +195,7 @@ impl Services {
             messaging: MessagingServiceServer::new(Messaging(front.clone()))
                 .max_decoding_message_size(limit)
                 .max_encoding_message_size(usize::MAX),
+            admin: AdminServer::new(Admin(front.clone())),
             reflection: Arc::default(),
         }
     }
@@ -200,6 +204,8 @@ impl Services {
         let path = request.uri().path();
         if path.starts_with("/apache.rocketmq.v2.MessagingService/") {
             self.messaging.call(request).await
+        } else if path.starts_with("/apache.rocketmq.v2.Admin/") {
+            self.admin.call(request).await
         } else if path.starts_with("/grpc.reflection.") {
             let old = path.starts_with("/grpc.reflection.v1alpha.");
             let mut reflection = self.reflection.get_or_init(reflection)[usize::from(old)].clone();

@@ -36,8 +36,26 @@ pub fn sys_flags(message: &Message) -> i32 {
     flags
 }
 
+/// The delay levels that delays are rounded up to, if they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Delays<'a> {
+    pub levels_ms: Option<&'a [i64]>,
+    pub now_ms: i64,
+}
+
+impl Delays<'_> {
+    /// The level, from 1, that waits at least until `at_ms`; the longest when none does.
+    fn level(&self, at_ms: i64) -> Option<usize> {
+        let (levels, delay_ms) = (self.levels_ms?, at_ms - self.now_ms);
+        if delay_ms <= 0 {
+            return None;
+        }
+        Some(levels.iter().position(|level| *level >= delay_ms).map_or(levels.len(), |at| at + 1))
+    }
+}
+
 /// The stored form of a message that passed every check.
-pub fn to_entry(message: Message, topic: &str, remote: &str) -> Entry {
+pub fn to_entry(message: Message, topic: &str, remote: &str, delays: &Delays<'_>) -> Entry {
     let kind = check::kind(&message);
     let system = message.system_properties.unwrap_or_default();
     let mut stored = Vec::with_capacity(256);
@@ -62,6 +80,9 @@ pub fn to_entry(message: Message, topic: &str, remote: &str) -> Entry {
         }
     }
     if let Some(at) = &system.delivery_timestamp {
+        if let Some(level) = delays.level(time::timestamp_ms(at)) {
+            put(name::DELAY_TIME_LEVEL, itoa::Buffer::new().format(level));
+        }
         put(name::TIMER_DELIVER_MS, itoa::Buffer::new().format(time::timestamp_ms(at)));
     }
     let attempt = system.delivery_attempt.unwrap_or_default();
@@ -200,6 +221,24 @@ mod tests {
 
     use super::*;
 
+    const NONE: Delays<'_> = Delays { levels_ms: None, now_ms: 0 };
+
+    #[test]
+    fn a_delay_is_rounded_up_to_a_level_where_that_is_wanted() {
+        let delays = Delays { levels_ms: Some(&[1_000, 5_000]), now_ms: 10_000 };
+        for (at_ms, level) in [
+            (9_000, None),
+            (10_000, None),
+            (10_001, Some(1)),
+            (11_000, Some(1)),
+            (11_001, Some(2)),
+            (99_000, Some(2)),
+        ] {
+            assert_eq!(delays.level(at_ms), level, "{at_ms}");
+        }
+        assert_eq!(NONE.level(5), None);
+    }
+
     fn sent() -> Message {
         Message {
             topic: Some(Resource { resource_namespace: String::new(), name: "t".to_owned() }),
@@ -243,7 +282,7 @@ mod tests {
 
     #[test]
     fn what_a_producer_says_reaches_the_consumer() {
-        let records = stored(&to_entry(sent(), "t", "10.0.0.1:5"));
+        let records = stored(&to_entry(sent(), "t", "10.0.0.1:5", &NONE));
         let record = Record::decode(&records).unwrap().0;
         let got = from_record(&record, &records, Delivery { attempt: 1, ..Delivery::default() });
         assert_eq!(got.user_properties, sent().user_properties);
@@ -265,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_body_is_not_copied_on_its_way_out() {
-        let records = stored(&to_entry(sent(), "t", ""));
+        let records = stored(&to_entry(sent(), "t", "", &NONE));
         let record = Record::decode(&records).unwrap().0;
         let got = from_record(&record, &records, Delivery::default());
         assert_eq!(got.body.as_ptr(), record.body.as_ptr());

@@ -79,21 +79,34 @@ fn each_data(
     mut see: impl FnMut(u64, &[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut piece = vec![0; CHUNK_BYTES];
+    for (mut at, end) in written(file, from, end) {
+        while at < end {
+            let length = (end - at).min(CHUNK_BYTES as u64) as usize;
+            file.read_exact_at(&mut piece[..length], at)?;
+            see(at, &piece[..length])?;
+            at += length as u64;
+        }
+    }
+    Ok(())
+}
+
+/// The parts of a range that may hold something. All are found before any is read: what is in the page
+/// cache counts as written, and reading ahead would make more of it.
+fn written(file: &File, from: u64, end: u64) -> Vec<(u64, u64)> {
+    let mut parts = Vec::new();
     let mut at = from;
     while at < end {
-        at = match rustix::fs::seek(file, SeekFrom::Data(at)) {
-            Ok(data) => data,
-            Err(Errno::NXIO) => return Ok(()),
+        let start = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => break,
             // Not every file system knows; then all of it is looked at.
             Err(_) => at,
         };
-        let length = end.saturating_sub(at).min(CHUNK_BYTES as u64) as usize;
-        if length == 0 {
-            return Ok(());
+        if start >= end {
+            break;
         }
-        file.read_exact_at(&mut piece[..length], at)?;
-        see(at, &piece[..length])?;
-        at += length as u64;
+        at = rustix::fs::seek(file, SeekFrom::Hole(start)).unwrap_or(end).clamp(start + 1, end);
+        parts.push((start, at));
     }
-    Ok(())
+    parts
 }

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 mod common;
+#[path = "../../protocol/tests/golden/one_line.rs"]
+mod one_line;
 #[path = "golden/text.rs"]
 mod text;
 

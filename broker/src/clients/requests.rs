@@ -19,7 +19,7 @@ use tracing::debug;
 use super::GROUPS_PER_CLIENT_MAX;
 use crate::answer::{Context, Outcome};
 use crate::broker::invalid;
-use crate::filter::Tags;
+use crate::filter::Wanted;
 
 /// Code 34. Makes the groups and their retry topics that it names.
 pub fn heartbeat(context: &Context<'_>) -> Outcome {
@@ -90,7 +90,8 @@ pub fn unregister(context: &Context<'_>) -> Outcome {
 pub fn check_config(context: &Context<'_>) -> Outcome {
     let body: CheckClientRequestBody = context.body()?;
     if let Some(subscription) = body.subscription_data {
-        Tags::parse(&subscription.expression_type, &subscription.sub_string)?;
+        let by_properties = context.broker.config.load().property_filter;
+        Wanted::parse(&subscription.expression_type, &subscription.sub_string, by_properties)?;
     }
     Ok(Command::reply(&Empty {}))
 }

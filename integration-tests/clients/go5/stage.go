@@ -36,16 +36,20 @@ func newStage(name, endpoints, run string) *stage {
 	return &stage{topic: "T-" + run + "-" + name, group: "G-" + run + "-" + name, endpoints: endpoints}
 }
 
+// Stops all clients, which takes seconds for each; now and then one of many does not come to its end.
 func (s *stage) close() {
 	s.lock.Lock()
 	defer s.lock.Unlock()
-	for _, stop := range slices.Backward(s.stopping) {
-		stopped := make(chan error, 1)
+	stopped := make(chan error, len(s.stopping))
+	for _, stop := range s.stopping {
 		go func() { stopped <- stop() }()
-		// Now and then one of many does not come to its end.
+	}
+	patience := time.After(stopSeconds * time.Second)
+	for range s.stopping {
 		select {
 		case <-stopped:
-		case <-time.After(stopSeconds * time.Second):
+		case <-patience:
+			return
 		}
 	}
 }

@@ -4,10 +4,11 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use integration_tests::cluster::Cluster;
 use integration_tests::suites::{self, CLIENTS, Outcome, Place};
 
-const USAGE: &str = "matrix --nameserver HOST:PORT --endpoints HOST:PORT [--side ours|stock] [--tls] \
-                     [--clients NAME,NAME] [--only CASE,CASE]";
+const USAGE: &str = "matrix [--nameserver HOST:PORT --endpoints HOST:PORT [--side ours|stock|our-proxy|stock-proxy]] \
+                     [--tls] [--clients NAME,NAME] [--only CASE,CASE]";
 
 fn main() -> Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -22,29 +23,37 @@ fn main() -> Result<ExitCode> {
     {
         bail!("{flag} is unknown\n{USAGE}");
     }
-    let place = Place {
-        side: value("--side").unwrap_or("ours").parse()?,
-        nameserver: value("--nameserver").context(USAGE)?.parse()?,
-        endpoints: value("--endpoints").context(USAGE)?.to_owned(),
-        tls: args.iter().any(|argument| argument == "--tls"),
+    let tls = args.iter().any(|argument| argument == "--tls");
+    let own = match value("--nameserver") {
+        None => Some(Cluster::start()?),
+        Some(_) => None,
+    };
+    let place = match &own {
+        Some(cluster) => cluster.place(tls),
+        None => Place {
+            side: value("--side").unwrap_or("ours").parse()?,
+            nameserver: value("--nameserver").context(USAGE)?.parse()?,
+            endpoints: value("--endpoints").context(USAGE)?.to_owned(),
+            tls,
+        },
     };
     let listed = |name| value(name).map(|list| list.split(',').collect::<Vec<_>>());
-    let clients = listed("--clients").unwrap_or_else(|| CLIENTS.map(|(name, _)| name).to_vec());
-    let only = listed("--only").unwrap_or_default();
-    let mut results = Vec::new();
-    for client in clients {
-        let started = remoting::clock::instant();
-        let outcomes = suites::run(client, &place, &only)?;
+    let known =
+        |name: &str| CLIENTS.iter().map(|(client, _)| *client).find(|client| *client == name);
+    let clients: Vec<&'static str> = match listed("--clients") {
+        Some(names) => names
+            .iter()
+            .map(|name| known(name).with_context(|| format!("no client {name}")))
+            .collect::<Result<_>>()?,
+        None => CLIENTS.map(|(name, _)| name).to_vec(),
+    };
+    let results = suites::run_all(&clients, &place, &listed("--only").unwrap_or_default())?;
+    for (client, outcomes) in &results {
         let right = outcomes.values().filter(|outcome| outcome.is_right()).count();
-        println!(
-            "{client}: {right} of {} as they should be, {:.0?}",
-            outcomes.len(),
-            started.elapsed()
-        );
+        println!("{client}: {right} of {} as they should be", outcomes.len());
         for (case, outcome) in outcomes.iter().filter(|(_, outcome)| **outcome != Outcome::Passed) {
             println!("  {case} {outcome}");
         }
-        results.push((client, outcomes));
     }
     println!("\n{}", suites::table(&results));
     let mut ended = results.iter().flat_map(|(_, outcomes)| outcomes.values());

@@ -1,10 +1,12 @@
-//! Listens, accepts, and gives every connection its task.
+//! Listens, accepts, and gives every connection its task on one of the workers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use protocol::proxy_header;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -14,6 +16,7 @@ use crate::opening::{self, Language, Opened, Refused, Stream};
 use crate::peer::Peer;
 use crate::process::Shutdown;
 use crate::tls::{Acceptor, Connector};
+use crate::workers::Workers;
 
 /// Connections one listener serves at a time; one more is closed at once.
 pub const CONNECTIONS_MAX: usize = 16_000;
@@ -56,6 +59,16 @@ impl Server {
 
     /// Serves until `shutdown`, then waits for the connections to answer what is in flight.
     pub async fn serve<S: Service>(self, service: Arc<S>, shutdown: Shutdown) {
+        self.serve_on(&Workers::here(), service, shutdown).await;
+    }
+
+    /// The same, with the connections on `workers`.
+    pub async fn serve_on<S: Service>(
+        self,
+        workers: &Workers,
+        service: Arc<S>,
+        shutdown: Shutdown,
+    ) {
         let open = Arc::new(AtomicUsize::new(0));
         let tasks = TaskTracker::new();
         loop {
@@ -69,12 +82,17 @@ impl Server {
                     drop(stream);
                 }
                 Ok((stream, remote)) => {
+                    let Ok(stream) = stream.into_std() else { continue };
                     // A token of its own, as each connection looks at it whenever it has read.
                     let (open, shutdown) = (open.clone(), shutdown.child_token());
                     let (service, tls) = (service.clone(), self.tls.clone());
                     open.fetch_add(1, Ordering::Relaxed);
-                    tasks.spawn(async move {
-                        serve_one(stream, remote, &service, &tls, shutdown).await;
+                    workers.spawn(&tasks, async move {
+                        // Known to the runtime of its worker from here on.
+                        match TcpStream::from_std(stream) {
+                            Ok(stream) => serve_one(stream, remote, &service, &tls, shutdown).await,
+                            Err(error) => warn!(%remote, %error, "cannot serve a connection"),
+                        }
                         open.fetch_sub(1, Ordering::Relaxed);
                     });
                 }
@@ -153,6 +171,32 @@ pub async fn connect(
 ) -> std::io::Result<Arc<Peer>> {
     let stream = TcpStream::connect(address).await?;
     prepare(&stream);
+    speak(host, stream, address, tls, session, shutdown).await
+}
+
+/// The same on behalf of `client`, whom the other side is told of.
+pub async fn connect_for(
+    client: SocketAddr,
+    host: &str,
+    address: SocketAddr,
+    tls: Option<&Connector>,
+    session: impl Session,
+    shutdown: Shutdown,
+) -> std::io::Result<Arc<Peer>> {
+    let mut stream = TcpStream::connect(address).await?;
+    prepare(&stream);
+    stream.write_all(&proxy_header::write(client, address)).await?;
+    speak(host, stream, address, tls, session, shutdown).await
+}
+
+async fn speak(
+    host: &str,
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<&Connector>,
+    session: impl Session,
+    shutdown: Shutdown,
+) -> std::io::Result<Arc<Peer>> {
     let (peer, commands) = Peer::new(address, stream.local_addr()?);
     let peer = Arc::new(peer);
     let of_task = peer.clone();

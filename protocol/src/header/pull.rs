@@ -31,6 +31,38 @@ header! {
     }
 }
 
+/// The bit of `sys_flag` that says that the pull brings its subscription.
+pub const BRINGS_SUBSCRIPTION: i32 = 4;
+
+impl PullMessage {
+    /// A pull of so many messages, whatever their tags, that is answered at once.
+    pub fn everything(
+        group: &str,
+        topic: &str,
+        queue_id: i32,
+        from: i64,
+        messages: i32,
+    ) -> PullMessage {
+        PullMessage {
+            consumer_group: group.to_owned(),
+            topic: topic.to_owned(),
+            lite_topic: None,
+            queue_id,
+            queue_offset: from,
+            max_msg_nums: messages,
+            sys_flag: BRINGS_SUBSCRIPTION,
+            commit_offset: 0,
+            suspend_timeout_millis: 0,
+            subscription: Some("*".to_owned()),
+            sub_version: 0,
+            expression_type: None,
+            max_msg_bytes: None,
+            request_source: None,
+            proxy_froward_client_id: None,
+        }
+    }
+}
+
 header! {
     pub struct PullMessageReply {
         pub suggest_which_broker_id: i64,

@@ -1,6 +1,6 @@
 //! Topics and who reads them.
 
-use crate::header;
+use crate::{header, name};
 
 header! {
     pub struct CreateTopic {
@@ -14,6 +14,24 @@ header! {
         pub order: bool,
         pub attributes: Option<String>,
         pub force: Option<bool>,
+    }
+}
+
+impl CreateTopic {
+    /// A topic with so many queues, readable and writable.
+    pub fn plain(topic: &str, queues: i32) -> CreateTopic {
+        CreateTopic {
+            topic: topic.to_owned(),
+            default_topic: name::DEFAULT_TOPIC.to_owned(),
+            read_queue_nums: queues,
+            write_queue_nums: queues,
+            perm: 6,
+            topic_filter_type: "SINGLE_TAG".to_owned(),
+            topic_sys_flag: Some(0),
+            order: false,
+            attributes: None,
+            force: None,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod common;
 mod bodies;
 mod cpp;
 mod headers;
+mod one_line;
 mod text;
 
 /// Of the crate's own tests; it finds the reader at the root.

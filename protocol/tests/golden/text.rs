@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use protocol::frame::{Command, Encoding};
 
+use crate::one_line::{one_line, words};
+
 pub(crate) fn of(command: &Command<'_>) -> String {
     let kind = if command.is_reply() { "answer" } else { "request" };
     let encoding = match command.encoding {
@@ -24,27 +26,8 @@ pub(crate) fn of(command: &Command<'_>) -> String {
         writeln!(text, "{name} = {value}").unwrap();
     }
     writeln!(text, "body {} bytes", command.body.len()).unwrap();
-    let plain = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
-    match std::str::from_utf8(&command.body) {
-        Ok(body) if !body.is_empty() && body.chars().all(plain) => {
-            writeln!(text, "{}", one_line(body)).unwrap();
-        }
-        _ => {}
+    if let Some(body) = words(&command.body).filter(|body| !body.is_empty()) {
+        writeln!(text, "{body}").unwrap();
     }
     text
-}
-
-fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\\' => line.push_str("\\\\"),
-            '\n' => line.push_str("\\n"),
-            '\r' => line.push_str("\\r"),
-            '\t' => line.push_str("\\t"),
-            c if c.is_control() => write!(line, "\\u{:04x}", u32::from(c)).unwrap(),
-            c => line.push(c),
-        }
-    }
-    line
 }

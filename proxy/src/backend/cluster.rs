@@ -19,9 +19,10 @@ use remoting::pool::{Pool, successful};
 use remoting::process::Shutdown;
 
 use super::cache::{Cache, Rules};
-use super::commands::{popped, pulled, sending, stored};
+use super::commands::{ack, batch_ack, popped, pulled, sending, stored};
 use super::route::Route;
 use super::{ANSWER_TIMEOUT, Failed, Outgoing, Pop, Pulled, Stored, refused};
+use crate::handle::Handle;
 
 /// Brokers and the way to them.
 #[derive(Debug)]
@@ -139,6 +140,10 @@ impl Cluster {
         found.map(|broker| broker.broker_name.clone())
     }
 
+    pub(super) fn moved(&self) {
+        self.clusters.forget("");
+    }
+
     /// The address of a broker's master.
     pub(super) async fn address(&self, broker: &str) -> Result<String, Failed> {
         for again in [false, true] {
@@ -198,6 +203,27 @@ impl Cluster {
     ) -> Result<Pop, Failed> {
         let address = self.address(broker).await?;
         popped(self.pool.ask(&address, request, Vec::new(), timeout).await)
+    }
+
+    pub(super) async fn ack(
+        &self,
+        broker: &str,
+        group: &str,
+        topic: &str,
+        handles: &[Handle<'_>],
+    ) -> Vec<Result<(), Failed>> {
+        let outcome = match handles {
+            [one] => self
+                .ask(broker, &ack(group, topic, one), Vec::new(), ANSWER_TIMEOUT)
+                .await
+                .map(|_| ()),
+            _ => self
+                .command(broker, batch_ack(broker, group, topic, handles), ANSWER_TIMEOUT)
+                .await
+                .map(|_| ()),
+        };
+        // A broker gives one answer for all: it refuses only if nothing of it could be settled.
+        vec![outcome; handles.len()]
     }
 
     pub(super) async fn pull(

@@ -1,18 +1,21 @@
 //! Sends, pops and pulls as commands, and what their answers mean.
 
 use bytes::Bytes;
+use protocol::body::{BatchAckEntry, BatchAckMessageRequestBody};
 use protocol::fields::{Fields, Header};
 use protocol::frame::{Command, Encoding};
-use protocol::header::pop::PopMessageReply;
+use protocol::header::pop::{AckMessage, PopMessageReply};
 use protocol::header::pull::PullMessageReply;
 use protocol::header::send::{Send, SendMessageReply};
 use protocol::id;
+use protocol::json::{self, Dialect};
 use protocol::message::BatchEntry;
 use protocol::reply::ReplyCode;
 use protocol::request::RequestCode;
 use remoting::pool::successful;
 
 use super::{Entry, Failed, Outgoing, Pop, Popped, Pulled, Stored, refused};
+use crate::handle::Handle;
 
 /// The command that stores these messages.
 pub(super) fn sending(outgoing: &Outgoing<'_>) -> Result<Command<'static>, Failed> {
@@ -108,6 +111,74 @@ pub(super) fn stored(reply: &Command<'static>, count: usize) -> Result<Vec<Store
     Ok(ids.iter().enumerate().map(place).collect())
 }
 
+/// Settles one message.
+pub(super) fn ack(group: &str, topic: &str, handle: &Handle<'_>) -> AckMessage {
+    AckMessage {
+        consumer_group: group.to_owned(),
+        topic: handle.real_topic(topic, group).into_owned(),
+        queue_id: handle.queue_id,
+        extra_info: handle.extra_info.to_owned(),
+        offset: handle.offset,
+        lite_topic: None,
+    }
+}
+
+/// Messages of one delivery further apart than this are settled by entries of their own.
+const SPAN_MAX: i64 = 4096;
+
+/// Settles many: messages that were taken together are one entry.
+pub(super) fn batch_ack(
+    broker: &str,
+    group: &str,
+    topic: &str,
+    handles: &[Handle<'_>],
+) -> Command<'static> {
+    let mut acks: Vec<BatchAckEntry> = Vec::new();
+    for handle in handles {
+        let real = handle.real_topic(topic, group);
+        let fits = |ack: &&mut BatchAckEntry| {
+            ack.queue_id == handle.queue_id
+                && ack.pop_time == handle.pop_time_ms
+                && ack.start_offset <= handle.offset
+                && handle.offset - ack.start_offset < SPAN_MAX
+                && ack.revive_queue_id == handle.revive_queue_id
+                && ack.retry == handle.retry.flag()
+                && ack.invisible_time == handle.invisible_ms
+        };
+        // A block starts where its broker says; ours needs it only to count from.
+        let start_offset = match handle.offset - handle.start_offset {
+            0..SPAN_MAX => handle.start_offset,
+            _ => handle.offset,
+        };
+        let ack = match acks.iter_mut().find(|ack| fits(ack) && ack.start_offset == start_offset) {
+            Some(ack) => ack,
+            None => {
+                acks.push(BatchAckEntry {
+                    bit_set: Vec::new(),
+                    consumer_group: group.to_owned(),
+                    invisible_time: handle.invisible_ms,
+                    pop_time: handle.pop_time_ms,
+                    queue_id: handle.queue_id,
+                    retry: handle.retry.flag().to_owned(),
+                    revive_queue_id: handle.revive_queue_id,
+                    start_offset,
+                    topic: real.into_owned(),
+                });
+                acks.last_mut().expect("just pushed")
+            }
+        };
+        let bit = usize::try_from(handle.offset - ack.start_offset).expect("within the span");
+        if ack.bit_set.len() <= bit / 8 {
+            ack.bit_set.resize(bit / 8 + 1, 0);
+        }
+        ack.bit_set[bit / 8] |= 1 << (bit % 8);
+    }
+    let body = BatchAckMessageRequestBody { acks, broker_name: Some(broker.to_owned()) };
+    let code = RequestCode::BatchAckMessage.to_wire();
+    Command::request(code, &protocol::header::Empty {})
+        .with_body(json::write(&body, Dialect::Standard))
+}
+
 /// What a broker answers to a pop.
 pub(super) fn popped(
     answer: Result<(PopMessageReply, Command<'static>), Failed>,
@@ -148,4 +219,37 @@ pub(super) fn pulled(reply: Command<'static>) -> Result<Pulled, Failed> {
         return Ok(Pulled::Moved { next_offset });
     }
     Ok(Pulled::Nothing { next_offset })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_that_were_taken_together_are_settled_by_one_entry() {
+        let texts = [
+            "10 5 60000 3 0 b 2 10",
+            "10 5 60000 3 0 b 2 19",
+            "10 6 60000 3 0 b 2 11",
+            "10 5 60000 3 1 b 2 12",
+            "0 5 60000 3 0 b 2 999999",
+        ];
+        let handles: Vec<_> = texts.iter().map(|text| Handle::parse(text).unwrap()).collect();
+        let command = batch_ack("b", "g", "t", &handles);
+        let body: BatchAckMessageRequestBody = json::read(&command.body).unwrap();
+        let seen: Vec<_> = body
+            .acks
+            .iter()
+            .map(|ack| (ack.topic.as_str(), ack.pop_time, ack.start_offset, ack.bit_set.clone()))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("t", 5, 10, vec![1, 2]),
+                ("t", 6, 10, vec![2]),
+                ("%RETRY%g_t", 5, 10, vec![4]),
+                ("t", 5, 999_999, vec![1]),
+            ]
+        );
+    }
 }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::broker::Broker;
+use broker::pop::{self, settle, take};
 use protocol::body::{SubscriptionGroupConfig, TopicConfig};
 use protocol::fields::Header;
 use protocol::frame::Command;
 use protocol::header::pop::PopMessage;
 use protocol::header::pull::PullMessage;
-use protocol::reply::Refusal;
+use protocol::reply::{Refusal, ReplyCode};
 use protocol::request::Request;
 use remoting::inside::Inside;
 use remoting::pool::successful;
@@ -18,7 +19,8 @@ use tokio::sync::mpsc;
 
 use super::commands::{pulled, sending, stored};
 use super::route::{Holder, Route};
-use super::{ANSWER_TIMEOUT, Failed, Outgoing, Pop, Pulled, Stored, refused};
+use super::{ANSWER_TIMEOUT, Failed, Outgoing, Pop, Popped, Pulled, Stored, refused};
+use crate::handle::Handle;
 
 /// The broker, and a connection to it that is none.
 #[derive(Debug)]
@@ -46,11 +48,10 @@ impl Local {
 
     /// There is but one broker: whoever names another has an old handle.
     fn check(&self, broker: &str) -> Result<(), Failed> {
-        use protocol::reply::ReplyCode::BrokerNotExist;
         if broker == self.broker.config.load().name {
             return Ok(());
         }
-        Err(refused(BrokerNotExist, format!("there is no broker `{broker}`")))
+        Err(refused(ReplyCode::BrokerNotExist, format!("there is no broker `{broker}`")))
     }
 
     pub(super) fn route(&self, topic: &str) -> Option<Arc<Route>> {
@@ -94,7 +95,43 @@ impl Local {
         timeout: Duration,
     ) -> Result<Pop, Failed> {
         self.check(broker)?;
-        super::commands::popped(self.ask(request, Vec::new(), timeout).await)
+        let taking = take::Pop::check(&self.broker, request).map_err(failed)?.serve();
+        let reply = tokio::time::timeout(timeout, taking).await;
+        let reply = reply.map_err(|_| refused(ReplyCode::PollingTimeout, "it took too long"))?;
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(refusal) => return nothing_or(failed(refusal)),
+        };
+        match reply.code {
+            ReplyCode::Success => {
+                Ok(Pop::Found(Popped { header: reply.header, records: reply.slices }))
+            }
+            code => nothing_or(refused(code, "")),
+        }
+    }
+
+    pub(super) fn ack(
+        &self,
+        broker: &str,
+        group: &str,
+        topic: &str,
+        handles: &[Handle<'_>],
+    ) -> Vec<Result<(), Failed>> {
+        let each = |handle: &Handle<'_>| {
+            self.check(broker)?;
+            let read = pop::handle::Handle::read(handle.extra_info).map_err(failed)?;
+            let ack = settle::Ack::of(&read, group, topic, handle.offset);
+            if settle::ack(&self.broker, &ack).map_err(failed)? > 0 {
+                let remark = "the message was delivered again since, or never";
+                return Err(refused(ReplyCode::NoMessage, remark));
+            }
+            Ok(())
+        };
+        let outcomes: Vec<_> = handles.iter().map(each).collect();
+        match settle::keep(&self.broker) {
+            Ok(()) => outcomes,
+            Err(refusal) => vec![Err(failed(refusal)); handles.len()],
+        }
     }
 
     pub(super) async fn pull(
@@ -170,6 +207,11 @@ impl Local {
     pub(super) fn brokers(&self) -> Vec<String> {
         vec![self.name()]
     }
+}
+
+/// That there is nothing is no failure.
+fn nothing_or(refusal: Failed) -> Result<Pop, Failed> {
+    super::commands::popped(Err(refusal))
 }
 
 fn failed(refusal: Refusal) -> Failed {

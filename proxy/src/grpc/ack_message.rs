@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesOrdered;
 use protocol::grpc::{
     AckMessageEntry, AckMessageRequest, AckMessageResponse, AckMessageResultEntry, Code,
 };
@@ -29,34 +27,36 @@ pub(super) async fn ack_message(
         let message = format!("more than {ENTRIES_MAX} entries in one request");
         return Err(Failure::new(Code::BadRequest, message));
     }
-    let mut outcomes: FuturesOrdered<_> =
-        request.entries.iter().map(|entry| ack(front, context, group, topic, entry)).collect();
+    let mut newest = Vec::with_capacity(request.entries.len());
+    for entry in &request.entries {
+        newest.push(front.settle(&context.client_id, group, &entry.receipt_handle).await);
+    }
+    let now_ms = clock::now_ms();
+    let read: Vec<Result<Handle<'_>, Failure>> =
+        newest.iter().map(|handle| usable(handle, now_ms)).collect();
+    let good: Vec<Handle<'_>> = read.iter().flatten().copied().collect();
+    let mut outcomes = front.ack(group, topic, &good).await.into_iter();
     let mut entries = Vec::with_capacity(request.entries.len());
-    while let Some(outcome) = outcomes.next().await {
-        let AckMessageEntry { message_id, receipt_handle, .. } = &request.entries[entries.len()];
-        entries.push(AckMessageResultEntry {
-            message_id: message_id.clone(),
-            receipt_handle: receipt_handle.clone(),
-            status: Some(outcome.map_or_else(Failure::status, |()| ok())),
-        });
+    for (entry, read) in request.entries.into_iter().zip(&read) {
+        let outcome = match read {
+            Ok(_) => outcomes.next().unwrap_or(Ok(())),
+            Err(failure) => Err(failure.clone()),
+        };
+        let AckMessageEntry { message_id, receipt_handle, .. } = entry;
+        let status = Some(outcome.map_or_else(Failure::status, |()| ok()));
+        entries.push(AckMessageResultEntry { message_id, receipt_handle, status });
     }
     let status = Some(overall(entries.iter().map(|entry| &entry.status)));
     Ok(AckMessageResponse { status, entries })
 }
 
-async fn ack(
-    front: &Front,
-    context: &Context,
-    group: &str,
-    topic: &str,
-    entry: &AckMessageEntry,
-) -> Result<(), Failure> {
-    let newest = front.settle(&context.client_id, group, &entry.receipt_handle).await;
-    let handle = readable(&newest)?;
-    if handle.visible_at_ms() < clock::now_ms() {
+/// A handle that can be read and whose message is still hidden.
+fn usable(text: &str, now_ms: i64) -> Result<Handle<'_>, Failure> {
+    let handle = readable(text)?;
+    if handle.visible_at_ms() < now_ms {
         return Err(Failure::new(Code::InvalidReceiptHandle, "the receipt handle has expired"));
     }
-    front.ack(group, topic, &handle).await
+    Ok(handle)
 }
 
 /// A handle as its client sent it.

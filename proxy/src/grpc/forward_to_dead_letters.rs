@@ -50,5 +50,5 @@ pub(super) async fn to_dead_letters(
         max_reconsume_times: Some(0),
     };
     front.backend.ask(handle.broker, &request, Vec::new()).await?;
-    front.ack(group, topic, handle).await
+    front.ack(group, topic, &[*handle]).await.pop().unwrap_or(Ok(()))
 }

@@ -19,6 +19,7 @@ use super::status::{Failure, ok, status};
 use super::{check, settings, time};
 use crate::backend::{Failed, Pop};
 use crate::front::Front;
+use crate::handle::Handle;
 use crate::popped::{self, Taken};
 
 /// How long after the end of its poll a broker may still answer.
@@ -57,10 +58,11 @@ pub(super) async fn receive_message(
     let limit = limit.unwrap_or(polling + GRACE);
     // Half of the reserve is for the broker's lateness, half for the way to the client.
     let limit = limit.saturating_sub(front.config.polling_reserve / 2);
-    match tokio::time::timeout(limit, taking).await {
-        Ok(Ok(taken)) => found(front, taken),
-        Ok(Err(failure)) => failed(failure),
-        Err(_) => failed(nothing()),
+    tokio::select! {
+        biased;
+        taken = taking => taken.map_or_else(failed, |taken| found(front, taken)),
+        () = tokio::time::sleep(limit) => failed(nothing()),
+        () = front.ending.cancelled() => failed(nothing()),
     }
 }
 
@@ -270,14 +272,13 @@ fn settle_unwanted(front: &Arc<Front>, wanted: &Arc<Wanted>, other: Vec<Taken>, 
     let (front, wanted) = (front.clone(), wanted.clone());
     tokio::spawn(async move {
         let (group, topic) = (&wanted.group, &wanted.topic.name);
-        for taken in other {
-            let Ok(handle) = crate::handle::Handle::parse(&taken.handle) else { continue };
-            if let Err(failure) = front.ack(group, topic, &handle).await {
-                tracing::debug!(group, topic, %failure, "a message of another tag will come again");
-            }
+        let other: Vec<_> =
+            other.iter().filter_map(|taken| Handle::parse(&taken.handle).ok()).collect();
+        for failure in front.ack(group, topic, &other).await.into_iter().filter_map(Result::err) {
+            tracing::debug!(group, topic, %failure, "a message of another tag will come again");
         }
         for taken in dead {
-            let Ok(handle) = crate::handle::Handle::parse(&taken.handle) else { continue };
+            let Ok(handle) = Handle::parse(&taken.handle) else { continue };
             let system = taken.message.system_properties.unwrap_or_default();
             let id = system.message_id;
             let forwarded =

@@ -17,7 +17,7 @@ use super::{check, time};
 use crate::backend::route::{Route, consistent_hash};
 use crate::backend::{Entry, Failed, Outgoing, Stored};
 use crate::front::Front;
-use crate::message;
+use crate::message::{self, Delays};
 
 /// Messages of one request.
 const MESSAGES_MAX: usize = 1024;
@@ -63,7 +63,9 @@ pub(super) async fn send_message(
     let remote = context.connection.remote.ip().to_string();
     let ids: Vec<(String, MessageType)> = request.messages.iter().map(id_and_kind).collect();
     let mut entries = vec![SendResultEntry::default(); count];
-    for part in parts(request.messages, &topic, &remote) {
+    let levels_ms = front.config.delay_levels_ms.as_deref();
+    let delays = Delays { levels_ms, now_ms };
+    for part in parts(request.messages, &topic, &remote, &delays) {
         let outcome = send_part(front, &topic, &route, born_ms, &part).await;
         for (at, place) in part.places.iter().enumerate() {
             let (id, kind) = &ids[*place];
@@ -116,7 +118,7 @@ async fn check_kinds(front: &Front, topic: &str, messages: &[Message]) -> Result
 
 /// Splits a request by queue: messages of one group stay together and in order; what a broker stores only
 /// one at a time goes alone.
-fn parts(messages: Vec<Message>, topic: &str, remote: &str) -> Vec<Part> {
+fn parts(messages: Vec<Message>, topic: &str, remote: &str, delays: &Delays<'_>) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     for (place, message) in messages.into_iter().enumerate() {
         let flags = message::sys_flags(&message);
@@ -125,7 +127,7 @@ fn parts(messages: Vec<Message>, topic: &str, remote: &str) -> Vec<Part> {
         let group = system.and_then(|system| system.message_group.clone());
         let message_group = group.filter(|group| !group.is_empty());
         let alone = !matches!(kind, MessageType::Normal | MessageType::Fifo);
-        let entry = message::to_entry(message, topic, remote);
+        let entry = message::to_entry(message, topic, remote, delays);
         let fitting = parts.iter_mut().find(|part| {
             !alone && !part.alone && part.flags == flags && part.message_group == message_group
         });

@@ -4,7 +4,8 @@ use protocol::body::{GroupRetryPolicyType, SubscriptionGroupConfig};
 use protocol::grpc::retry_policy::Strategy;
 use protocol::grpc::settings::PubSub;
 use protocol::grpc::{
-    CustomizedBackoff, ExponentialBackoff, Metric, Publishing, RetryPolicy, Settings, Subscription,
+    CustomizedBackoff, ExponentialBackoff, Language, Metric, Publishing, RetryPolicy, Settings,
+    Subscription, Ua,
 };
 
 use super::time::duration;
@@ -25,7 +26,8 @@ pub(super) fn merged(
             let rules = SubscriptionGroupConfig::default();
             let rules = group.unwrap_or(&rules);
             consumer(config, subscription, rules);
-            settings.backoff_policy = Some(consumer_backoff(rules));
+            let lists = settings.user_agent.as_ref().is_none_or(knows_lists);
+            settings.backoff_policy = Some(consumer_backoff(rules, lists));
         }
         None => {}
     }
@@ -57,7 +59,12 @@ fn consumer(config: &Config, subscription: &mut Subscription, rules: &Subscripti
     subscription.long_polling_timeout = Some(duration(polling_ms));
 }
 
-fn consumer_backoff(rules: &SubscriptionGroupConfig) -> RetryPolicy {
+/// The Node client passes over a list of pauses and then asks for none at all, which is refused.
+fn knows_lists(agent: &Ua) -> bool {
+    agent.language() != Language::NodeJs
+}
+
+fn consumer_backoff(rules: &SubscriptionGroupConfig, lists: bool) -> RetryPolicy {
     let policy = &rules.group_retry_policy;
     let strategy = match policy.r#type {
         GroupRetryPolicyType::Exponential => {
@@ -70,8 +77,13 @@ fn consumer_backoff(rules: &SubscriptionGroupConfig) -> RetryPolicy {
         }
         GroupRetryPolicyType::Customized => {
             let pauses = policy.customized_retry_policy.clone().unwrap_or_default();
-            let next = pauses.next.into_iter().map(duration).collect();
-            Strategy::CustomizedBackoff(CustomizedBackoff { next })
+            let next: Vec<_> = pauses.next.into_iter().map(duration).collect();
+            if lists {
+                Strategy::CustomizedBackoff(CustomizedBackoff { next })
+            } else {
+                let (initial, max) = (next.first().copied(), next.last().copied());
+                Strategy::ExponentialBackoff(ExponentialBackoff { initial, max, multiplier: 2.0 })
+            }
         }
     };
     RetryPolicy { max_attempts: attempts(rules), strategy: Some(strategy) }
@@ -98,6 +110,19 @@ mod tests {
         let backoff = told.backoff_policy.unwrap();
         assert_eq!(backoff.max_attempts, 3);
         assert!(matches!(backoff.strategy, Some(Strategy::ExponentialBackoff(_))));
+    }
+
+    #[test]
+    fn a_client_that_knows_no_lists_of_pauses_is_told_growing_ones() {
+        let asked = Settings {
+            pub_sub: Some(PubSub::Subscription(Subscription::default())),
+            user_agent: Some(Ua { language: Language::NodeJs.into(), ..Ua::default() }),
+            ..Settings::default()
+        };
+        let told = merged(&Config::default(), asked, None).backoff_policy.unwrap();
+        let Some(Strategy::ExponentialBackoff(pauses)) = told.strategy else { panic!("growing") };
+        assert_eq!(pauses.initial, Some(duration(1_000)));
+        assert_eq!(pauses.max, Some(duration(7_200_000)));
     }
 
     #[test]

@@ -72,9 +72,11 @@ impl Client {
             Code::GetRouteInfo => route::answer(self, request).await,
             Code::Heartbeat => self.heartbeat(request).await,
             Code::UnregisterClient => self.unregister(request).await,
-            Code::CheckClientConfig if self.links.lock().is_empty() => {
-                Ok(Command::reply(&Empty {}))
-            }
+            // A filter is as good for one broker as for another; before any is known, there is no harm in it.
+            Code::CheckClientConfig => match self.linked().pop_first() {
+                Some(broker) => self.ask(&broker, request, ANSWER_MAX).await.map_err(gone),
+                None => Ok(Command::reply(&Empty {})),
+            },
             code if code.server() == Server::NameServer => {
                 let reply = self.door.front.backend.nameserver(request).await;
                 reply.map_err(failed)
@@ -155,24 +157,41 @@ impl Client {
             }
             links.entry(broker.to_owned()).or_default().clone()
         };
-        cell.get_or_try_init(|| self.connect(broker)).await.cloned()
+        let link = cell.get_or_try_init(|| self.connect(broker)).await.cloned();
+        if link.is_err() {
+            // It may never come back, and need not be told of heartbeats then.
+            self.links.lock().retain(|_, link| link.initialized() || !Arc::ptr_eq(link, &cell));
+        }
+        link
     }
 
     async fn connect(&self, broker: &str) -> Result<Arc<Peer>, CallError> {
-        let failed =
-            |reason: String| CallError::Connect { address: broker.to_owned(), reason };
+        let failed = |reason: String| CallError::Connect { address: broker.to_owned(), reason };
         let connecting = async {
             let address = self.door.front.backend.address(broker).await;
             let address = address.map_err(|error| failed(error.to_string()))?;
             let mut resolved = lookup_host(&address).await.map_err(|e| failed(e.to_string()))?;
-            let resolved = resolved.next().ok_or_else(|| failed(format!("{address} is nowhere")))?;
+            let resolved =
+                resolved.next().ok_or_else(|| failed(format!("{address} is nowhere")))?;
             let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
             let session = Asking(self.peer.clone());
-            let link = server::connect(host, resolved, None, session, self.ended.clone()).await;
-            link.map_err(|error| failed(error.to_string()))
+            let link = server::connect_for(
+                self.peer.remote,
+                host,
+                resolved,
+                None,
+                session,
+                self.ended.clone(),
+            );
+            let link = link.await;
+            link.map_err(|error| {
+                self.door.front.backend.moved();
+                failed(error.to_string())
+            })
         };
         let link = tokio::time::timeout(CONNECT_MAX, connecting);
-        let link = link.await.map_err(|_| failed(format!("no connection within {CONNECT_MAX:?}")))??;
+        let link =
+            link.await.map_err(|_| failed(format!("no connection within {CONNECT_MAX:?}")))??;
         // The broker knows the client before it is asked for anything.
         let heartbeat = self.heard.lock().heartbeat.clone();
         if let Some(heartbeat) = heartbeat

@@ -98,7 +98,9 @@ pub(super) fn waits(code: RequestCode, request: &Command<'_>) -> Duration {
         Code::PullMessage | Code::LitePullMessage => "suspendTimeoutMillis",
         Code::PopMessage | Code::Notification => "pollTime",
         // Other clients are asked on the way.
-        Code::GetConsumerRunningInfo | Code::ConsumeMessageDirectly => return Duration::from_secs(20),
+        Code::GetConsumerRunningInfo | Code::ConsumeMessageDirectly => {
+            return Duration::from_secs(20);
+        }
         _ => return Duration::ZERO,
     };
     let millis = request.fields.get(field).and_then(|millis| millis.parse().ok()).unwrap_or(0);

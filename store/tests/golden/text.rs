@@ -7,6 +7,8 @@ use std::path::Path;
 use protocol::record::{Record, RecordError, at};
 use store::{Checkpoint, StockIndex, Unit};
 
+use crate::one_line::{one_line, words};
+
 /// What is in a file of this kind.
 pub(crate) fn of(kind: &str, bytes: &[u8], index_slots: u32) -> String {
     let dir = tempfile::tempdir().unwrap();
@@ -47,9 +49,7 @@ fn write_record(text: &mut String, record: &Record<'_>, bytes: &[u8]) {
     let Record { born_timestamp, store_timestamp, body, .. } = record;
     let (born, stored) = (record.born_host, record.store_host);
     let properties = one_line(std::str::from_utf8(record.properties).unwrap());
-    let plain = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
-    let words = std::str::from_utf8(body).ok().filter(|words| words.chars().all(plain));
-    let words = words.map(one_line).unwrap_or_default();
+    let words = words(body).unwrap_or_default();
     let (size, length) = (bytes.len(), body.len());
     writeln!(
         text,
@@ -110,19 +110,4 @@ fn checkpoint(dir: &Path) -> String {
         "physic {log_timestamp}\nlogics {queues_timestamp}\nindex {index_timestamp}\n\
          masterFlushed {master_flushed}\nconfirm {confirmed}\n"
     )
-}
-
-fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\\' => line.push_str("\\\\"),
-            '\n' => line.push_str("\\n"),
-            '\r' => line.push_str("\\r"),
-            '\t' => line.push_str("\\t"),
-            c if c.is_control() => write!(line, "\\u{:04x}", u32::from(c)).unwrap(),
-            c => line.push(c),
-        }
-    }
-    line
 }

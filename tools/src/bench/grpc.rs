@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::figures::{self, Errors, Figures};
+use super::figures::{Errors, Figures};
 use super::process::{self, Use};
 use super::wire::Wire;
 use super::{poll, target};
@@ -258,13 +258,13 @@ pub(super) fn e2e(args: &E2eArgs) -> Result<Figures> {
     let sending = Sending { connections: producers, depth: 64, batch: 1, size, rate: Some(rate) };
     let receiving = Receiving { connections: consumers, depth, batch: 32, push: true };
     let mut engine = Engine::new(target.place(), Some(sending), Some(receiving))?;
-    let window = target.measure(&mut engine, |tally| tally.received)?;
+    let window = target.measure(&mut engine, |tally| tally.arrived)?;
     let workload = format!("gRPC e2e: {rate} messages/s of {size} B, {consumers} push consumers");
     let tally = &engine.tally;
-    let (got, latency) = ((tally.received, size), ("end to end", &tally.arrival_ns));
+    let (got, latency) = ((tally.arrived, size), ("end to end", &tally.arrival_ns));
     let mut figures = window.figures(workload, got, latency, tally.errors.clone());
     // What is on its way at both ends of the window cancels out, but for a rate that is not held.
-    let missing = tally.sent.saturating_sub(tally.received + rate / 10);
+    let missing = tally.sent.saturating_sub(tally.arrived + rate / 10);
     if missing > 0 {
         figures.errors.insert("late".to_owned(), missing);
     }
@@ -305,6 +305,7 @@ impl Idle {
 
 #[cfg(test)]
 mod tests {
+    use super::super::figures;
     use super::*;
 
     #[test]

@@ -127,21 +127,9 @@ impl Tally {
 /// A pull of one queue that tells nothing about offsets.
 pub(super) fn request(topic: &str, queue_id: i32, batch: i32) -> PullMessage {
     PullMessage {
-        consumer_group: "ferromq-bench".to_owned(),
-        topic: topic.to_owned(),
-        lite_topic: None,
-        queue_id,
-        queue_offset: 0,
-        max_msg_nums: batch,
-        sys_flag: SYS_FLAG_SUBSCRIPTION,
-        commit_offset: 0,
-        suspend_timeout_millis: 0,
-        subscription: Some("*".to_owned()),
         sub_version: clock::now_ms(),
         expression_type: Some("TAG".to_owned()),
-        max_msg_bytes: None,
-        request_source: None,
-        proxy_froward_client_id: None,
+        ..PullMessage::everything("ferromq-bench", topic, queue_id, 0, batch)
     }
 }
 

@@ -92,18 +92,7 @@ pub(super) fn create_topics(wire: &mut Wire, names: &[String], queues: i32) -> R
         return Ok(());
     }
     for name in names {
-        let topic = CreateTopic {
-            topic: name.clone(),
-            default_topic: TEMPLATE_TOPIC.to_owned(),
-            read_queue_nums: queues,
-            write_queue_nums: queues,
-            perm: 6,
-            topic_filter_type: "SINGLE_TAG".to_owned(),
-            topic_sys_flag: Some(0),
-            order: false,
-            attributes: None,
-            force: None,
-        };
+        let topic = CreateTopic::plain(name, queues);
         wire.ask(&Command::request(RequestCode::UpdateTopic.to_wire(), &topic))?;
     }
     Ok(())

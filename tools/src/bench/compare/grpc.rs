@@ -297,12 +297,18 @@ impl Comparison {
                 grpc::send(&grpc::SendArgs { target, connections, depth, batch, size, rate: None })
             }
             Work::Receive => {
+                let (connections, depth, batch, prefill) = (4, 4, 32, None);
                 if warmup == 0.0 {
+                    // A group that is new to a long topic may begin at its end.
+                    let mut target = target.clone();
+                    target.duration = 0.1;
+                    let first =
+                        grpc::ReceiveArgs { target, connections, depth, batch, prefill, size };
+                    grpc::receive(&first)?;
                     self.fill(cluster, self.backlog / 4)?;
                 }
                 // The rest of the backlog is for the warm-up of the run.
                 target.count = Some(self.backlog / 2);
-                let (connections, depth, batch, prefill) = (4, 4, 32, None);
                 grpc::receive(&grpc::ReceiveArgs {
                     target,
                     connections,

@@ -26,7 +26,7 @@ pub(super) enum Rpc {
 }
 
 impl Rpc {
-    fn path(self) -> &'static str {
+    pub(super) fn path(self) -> &'static str {
         match self {
             Self::QueryRoute => "/apache.rocketmq.v2.MessagingService/QueryRoute",
             Self::Heartbeat => "/apache.rocketmq.v2.MessagingService/Heartbeat",
@@ -71,11 +71,14 @@ pub(super) struct Send {
     bytes: Vec<u8>,
     ids: Vec<usize>,
     bodies: Vec<usize>,
+    /// How the ids of these messages begin.
+    id_start: String,
 }
 
 impl Send {
     pub(super) fn new(topic: &str, batch: usize, size: usize, run: u32) -> Self {
-        let id = |number: usize| format!("01{run:08X}{number:024X}");
+        let id_start = format!("01{run:08X}");
+        let id = |number: usize| format!("{id_start}{number:024X}");
         let body = |number: usize| {
             let mut body = format!("body {number:016X} ").into_bytes();
             body.resize(size.max(STAMP_BYTES), b'x');
@@ -105,12 +108,18 @@ impl Send {
             from = find(&bytes, at, &body(number));
             bodies.push(from);
         }
-        Self { bytes, ids, bodies }
+        Self { bytes, ids, bodies, id_start }
     }
 
     /// Messages in the request.
     pub(super) fn count(&self) -> usize {
         self.ids.len()
+    }
+
+    /// When a received message was due, if it is one of these.
+    pub(super) fn due(&self, id: &[u8], body: &[u8]) -> Option<u64> {
+        let own = id.starts_with(self.id_start.as_bytes());
+        body.first_chunk().filter(|_| own).map(|due| u64::from_be_bytes(*due))
     }
 
     /// The request with new ids and this time.
@@ -380,6 +389,9 @@ mod tests {
         assert_eq!(ids[2], "0100000007000000000000000000000006");
         for message in request.messages {
             assert_eq!((message.body.len(), &message.body[..8]), (100, &42u64.to_be_bytes()[..]));
+            let id = message.system_properties.unwrap().message_id;
+            assert_eq!(send.due(id.as_bytes(), &message.body), Some(42));
+            assert_eq!(send.due(b"010000000800", &message.body), None, "of another run");
             assert_eq!(message.topic.unwrap().name, "orders");
         }
     }

@@ -19,7 +19,7 @@ use crate::bench::poll::Poll;
 /// Clients say that they live so often.
 const BEAT_NS: u64 = 10_000_000_000;
 const SILENCE_MAX: Duration = Duration::from_secs(45);
-const DRAIN_MAX: Duration = Duration::from_secs(5);
+const DRAIN_MAX: Duration = Duration::from_secs(30);
 /// Requests enqueued before they are written, so that the first are on their way early.
 const CALLS_PER_WRITE: usize = 16;
 
@@ -65,6 +65,8 @@ pub(super) struct Engine {
     origin: Instant,
     pace: Option<Pace>,
     next_beat_ns: u64,
+    /// What has been received is acknowledged, and nothing more is received.
+    draining: bool,
     pub(super) tally: Tally,
 }
 
@@ -92,6 +94,8 @@ enum Call {
 pub(super) struct Tally {
     pub(super) sent: u64,
     pub(super) received: u64,
+    /// Of these, sent by this engine.
+    pub(super) arrived: u64,
     pub(super) acknowledged: u64,
     pub(super) send_ns: Histogram<u64>,
     /// From when a message was due to its receipt.
@@ -106,6 +110,7 @@ impl Tally {
         Self {
             sent: 0,
             received: 0,
+            arrived: 0,
             acknowledged: 0,
             send_ns: figures::histogram(),
             arrival_ns: figures::histogram(),
@@ -147,7 +152,7 @@ impl Client {
         };
         let settings = calls::settings(role, &place.topic, &place.group);
         let fields = calls::fields(Rpc::Telemetry, &place.proxy, &client.id);
-        let telemetry = client.connection.call(&fields, &settings, true);
+        let telemetry = client.connection.call(Rpc::Telemetry.path(), &fields, &settings, true);
         client.connection.flush()?;
         let (mut heard, mut refused) = (false, false);
         while !heard {
@@ -168,7 +173,7 @@ impl Client {
     /// One call whose answer is waited for.
     fn ask(&mut self, place: &Place, rpc: Rpc, request: &[u8]) -> Result<Vec<u8>> {
         let fields = calls::fields(rpc, &place.proxy, &self.id);
-        let wanted = self.connection.call(&fields, request, false);
+        let wanted = self.connection.call(rpc.path(), &fields, request, false);
         let (mut answer, mut ended) = (None, false);
         while !ended {
             self.connection.flush()?;
@@ -206,6 +211,7 @@ impl Engine {
             origin,
             pace: None,
             next_beat_ns: BEAT_NS,
+            draining: false,
             tally: Tally::new(),
         };
         for _ in 0..sending.map_or(0, |sending| sending.connections) {
@@ -276,6 +282,9 @@ impl Engine {
             let period_ns = 1e9 / rate.max(1) as f64;
             self.pace.get_or_insert(Pace { start_ns, period_ns, sent: 0 });
         }
+        for number in 0..self.clients.len() {
+            self.flush(number)?;
+        }
         let mut ready = Vec::new();
         let mut now = start_ns;
         let mut heard_ns = now;
@@ -308,6 +317,7 @@ impl Engine {
     pub(super) fn drain(&mut self) -> Result<()> {
         self.sending = None;
         self.pace = None;
+        self.draining = true;
         let end_ns = self.now_ns() + DRAIN_MAX.as_nanos() as u64;
         let mut ready = Vec::new();
         let busy = |client: &Client| {
@@ -333,7 +343,7 @@ impl Engine {
             let client = &mut self.clients[number];
             let request = calls::heartbeat(client.role, &self.place.group);
             let fields = calls::fields(Rpc::Heartbeat, &self.place.proxy, &client.id);
-            let stream = client.connection.call(&fields, &request, false);
+            let stream = client.connection.call(Rpc::Heartbeat.path(), &fields, &request, false);
             client.calls.insert(stream, Call::Beat);
             self.flush(number)?;
         }
@@ -383,17 +393,20 @@ impl Engine {
         let client = &mut self.clients[number];
         let fields = calls::fields(Rpc::SendMessage, &self.place.proxy, &client.id);
         let request = self.send.stamp(&mut self.sequence, since_ns);
-        let stream = client.connection.call(&fields, request, false);
+        let stream = client.connection.call(Rpc::SendMessage.path(), &fields, request, false);
         client.calls.insert(stream, Call::Send { since_ns, code: 0 });
         client.sends += 1;
     }
 
     fn receive(&mut self, number: usize) {
+        if self.draining {
+            return;
+        }
         let since_ns = self.now_ns();
         let Some((_, request, acks)) = &self.receiving else { return };
         let client = &mut self.clients[number];
         let fields = calls::fields(Rpc::ReceiveMessage, &self.place.proxy, &client.id);
-        let stream = client.connection.call(&fields, request, false);
+        let stream = client.connection.call(Rpc::ReceiveMessage.path(), &fields, request, false);
         let mut head = Vec::new();
         acks.begin(&mut head);
         client.calls.insert(stream, Call::Receive { since_ns, acks: head, count: 0, code: 0 });
@@ -410,12 +423,12 @@ impl Engine {
     }
 
     fn read(&mut self, number: usize, now: u64) -> Result<()> {
-        let Self { clients, tally, .. } = self;
+        let Self { clients, tally, send, .. } = self;
         let Client { connection, calls, ended, .. } = &mut clients[number];
         let open = connection.read(|stream, event| match event {
             Event::Message(message) => {
                 if let Some(call) = calls.get_mut(&stream) {
-                    call.hear(message, now, tally);
+                    call.hear(message, now, send, tally);
                 }
             }
             Event::End => ended.extend(calls.remove(&stream).map(|call| (stream, call))),
@@ -452,7 +465,7 @@ impl Engine {
             Call::Receive { since_ns, acks, count, .. } => {
                 let client = &mut self.clients[number];
                 let fields = calls::fields(Rpc::AckMessage, &self.place.proxy, &client.id);
-                let stream = client.connection.call(&fields, &acks, false);
+                let stream = client.connection.call(Rpc::AckMessage.path(), &fields, &acks, false);
                 client.calls.insert(stream, Call::Ack { since_ns, count, code: 0 });
                 if self.receiving.as_ref().is_some_and(|(receiving, _, _)| receiving.push) {
                     self.receive(number);
@@ -478,7 +491,7 @@ impl Engine {
 
 impl Call {
     /// Takes one message of the answer.
-    fn hear(&mut self, message: &[u8], now: u64, tally: &mut Tally) {
+    fn hear(&mut self, message: &[u8], now: u64, send: &Send, tally: &mut Tally) {
         match self {
             Self::Send { code, .. } | Self::Ack { code, .. } => *code = calls::code(message),
             Self::Receive { acks, count, code, .. } => match calls::received(message) {
@@ -487,7 +500,8 @@ impl Call {
                     Acks::add(acks, id, handle);
                     *count += 1;
                     tally.received += 1;
-                    if let Some(due) = body.first_chunk().map(|due| u64::from_be_bytes(*due)) {
+                    if let Some(due) = send.due(id, body) {
+                        tally.arrived += 1;
                         figures::record(&mut tally.arrival_ns, now.saturating_sub(due));
                     }
                 }

@@ -81,23 +81,34 @@ pub(super) struct Connection {
 #[derive(Debug, Default)]
 struct Headers {
     told: Vec<(String, String)>,
+    /// Where the fields of calls of a kind are in `told`.
+    kinds: Vec<(&'static str, Vec<usize>)>,
 }
 
 impl Headers {
-    /// Appends the block of these fields: one byte each for those that were told before.
-    fn encode(&mut self, fields: &[(&str, &str)], block: &mut Vec<u8>) {
+    /// Appends the block of these fields, the same for all calls of a kind: one byte each once they were told.
+    fn encode(&mut self, kind: &'static str, fields: &[(&str, &str)], block: &mut Vec<u8>) {
+        if let Some((_, places)) = self.kinds.iter().find(|(known, _)| *known == kind) {
+            for at in places {
+                integer(block, 0x80, 7, STATIC_HEADERS + self.told.len() - at);
+            }
+            return;
+        }
+        let mut places = Vec::new();
         for (name, value) in fields {
             let known = self.told.iter().position(|(n, v)| n == name && v == value);
-            match known {
-                Some(at) => integer(block, 0x80, 7, STATIC_HEADERS + self.told.len() - at),
-                None => {
-                    block.push(0x40);
-                    text(block, name);
-                    text(block, value);
-                    self.told.push(((*name).to_owned(), (*value).to_owned()));
-                }
+            if let Some(at) = known {
+                integer(block, 0x80, 7, STATIC_HEADERS + self.told.len() - at);
+                places.push(at);
+                continue;
             }
+            block.push(0x40);
+            text(block, name);
+            text(block, value);
+            places.push(self.told.len());
+            self.told.push(((*name).to_owned(), (*value).to_owned()));
         }
+        self.kinds.push((kind, places));
     }
 }
 
@@ -174,9 +185,15 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Begins a call; `message` is the request without its head. With `more`, the call stays open for
+    /// Begins a call of a kind, whose fields never differ on a connection; `message` is the request without its head. With `more`, the call stays open for
     /// [`Connection::say`].
-    pub(super) fn call(&mut self, fields: &[(&str, &str)], message: &[u8], more: bool) -> u32 {
+    pub(super) fn call(
+        &mut self,
+        kind: &'static str,
+        fields: &[(&str, &str)],
+        message: &[u8],
+        more: bool,
+    ) -> u32 {
         let stream = self.next_stream;
         self.next_stream += 2;
         let fits =
@@ -184,7 +201,7 @@ impl Connection {
         self.open += 1;
         if fits {
             let mut block = Vec::with_capacity(64);
-            self.headers.encode(fields, &mut block);
+            self.headers.encode(kind, fields, &mut block);
             self.begin(stream, &block, message, more);
         } else {
             // Blocks must be written in the order in which they are made: waiting ones tell nothing new.
@@ -411,11 +428,14 @@ mod tests {
         let mut headers = Headers::default();
         let fields = [(":method", "POST"), (":path", "/a"), ("te", "trailers")];
         let (mut first, mut second) = (Vec::new(), Vec::new());
-        headers.encode(&fields, &mut first);
-        headers.encode(&fields, &mut second);
+        headers.encode("a", &fields, &mut first);
+        headers.encode("a", &fields, &mut second);
+        let mut other = Vec::new();
+        headers.encode("b", &fields[..1], &mut other);
         assert!(first.starts_with(b"\x40\x07:method\x04POST\x40"));
         // The last one told has the lowest index, 62.
         assert_eq!(second, [0x80 | 64, 0x80 | 63, 0x80 | 62]);
+        assert_eq!(other, [0x80 | 64], "what is common to kinds is told once");
     }
 
     #[test]

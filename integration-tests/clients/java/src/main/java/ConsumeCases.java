@@ -13,6 +13,10 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.atomic.AtomicBoolean;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.consumer.MessageSelector;
+import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
+import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
@@ -32,6 +36,7 @@ final class ConsumeCases {
         suite.add("consume-broadcast", ConsumeCases::broadcast);
         suite.add("consume-tags", ConsumeCases::tags);
         suite.add("consume-two-topics", ConsumeCases::twoTopics);
+        suite.addWhenNamed("consume-sql", ConsumeCases::sql);
     }
 
     /** Sends one message after another until it is stopped, and knows what was acknowledged. */
@@ -258,5 +263,35 @@ final class ConsumeCases {
         }
         Check.eventually(Stage.PATIENCE_SECONDS, "both topics arrive", () -> received.size() >= 20);
         Check.equal(expected, new TreeSet<>(Stage.texts(received)), "received");
+    }
+
+    /** Wants a broker with enablePropertyFilter=true. */
+    private static void sql(Stage stage) throws Exception {
+        String topic = stage.topic(2);
+        Queue<MessageExt> received = new ConcurrentLinkedQueue<>();
+        DefaultMQPushConsumer consumer = stage.push(stage.group());
+        consumer.subscribe(topic, MessageSelector.bySql("(n BETWEEN 3 AND 6 OR colour IN ('red', 'blue')) AND TAGS IS NOT NULL"));
+        consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
+            received.addAll(messages);
+            return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+        });
+        consumer.start();
+        for (int i = 0; i < 10; i++) {
+            Message message = new Message(topic, "tag", Stage.bytes("n" + i));
+            message.putUserProperty("n", String.valueOf(i));
+            if (i == 9) {
+                message.putUserProperty("colour", "red");
+            }
+            stage.producer.send(message);
+        }
+        stage.producer.send(Stage.message(topic, "without a tag"));
+        Check.eventually(Stage.PATIENCE_SECONDS, "what was subscribed to", () -> received.size() >= 5);
+        Thread.sleep(500);
+        Check.equal(Set.of("n3", "n4", "n5", "n6", "n9"), Set.copyOf(Stage.texts(received)), "what was subscribed to");
+        Check.equal(5, received.size(), "each once");
+        DefaultMQPushConsumer wrong = stage.push(stage.group());
+        wrong.subscribe(topic, MessageSelector.bySql("n >"));
+        wrong.registerMessageListener((MessageListenerConcurrently) (messages, context) -> null);
+        Check.refused(MQClientException.class, "an expression that cannot be read", wrong::start);
     }
 }
