@@ -2,6 +2,7 @@
 //!
 //! One [`ledger::Ledger`] for each group, topic and queue is the whole state; this file is who has which.
 
+mod basket;
 pub mod event;
 pub mod handle;
 pub mod journal;
@@ -11,6 +12,7 @@ mod model;
 pub mod requests;
 pub mod settle;
 pub mod take;
+mod wait;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};

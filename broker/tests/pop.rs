@@ -1,6 +1,6 @@
 //! Messages taken one by one, as remoting clients do it: popped, settled, hidden anew, delivered again.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;

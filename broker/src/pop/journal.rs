@@ -366,3 +366,100 @@ fn frame(input: &mut &[u8]) -> Option<(Part, u64)> {
     let events = whole[FRAME_FACTS..].to_vec();
     Some((Part { number, base_ms: base_ms.cast_signed(), events, marks: 0 }, log_end))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn open(dir: &Path) -> (Arc<Store>, Journal) {
+        let clock = store::Clock::new(|| 0, || 0);
+        let config = store::Config { maintenance: false, ..store::Config::new(dir, clock) };
+        let store = Store::open(config).unwrap();
+        let journal = Journal::open(&store, dir, ([127, 0, 0, 1], 1).into()).unwrap();
+        (store, journal)
+    }
+
+    fn loaded(store: &Store, journal: &Journal) -> Vec<u8> {
+        let mut all = Vec::new();
+        journal.load(store, 0, |part| all.extend_from_slice(&part.events)).unwrap();
+        all
+    }
+
+    fn add(journal: &Journal, event: u8) {
+        journal.add(0, |out, _| out.push(event)).unwrap();
+    }
+
+    #[test]
+    fn what_is_kept_is_found_beside_the_log_once_and_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, mut journal) = open(dir.path());
+        let mut expected = Vec::new();
+        for life in 0..4u8 {
+            for step in 0..20u8 {
+                let event = life * 20 + step;
+                add(&journal, event);
+                expected.push(event);
+                if step % 3 == 0 {
+                    journal.keep(store.appended_position()).unwrap();
+                }
+                if step % 7 == 5 {
+                    journal.flush(&store, 0).unwrap();
+                }
+            }
+            journal.keep(store.appended_position()).unwrap();
+            // Neither kept nor appended, it is lost with the process.
+            add(&journal, 255);
+            for time in ["at first", "once more"] {
+                journal = Journal::open(&store, dir.path(), journal.host).unwrap();
+                assert_eq!(loaded(&store, &journal), expected, "life {life}, {time}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_presupposes_more_of_the_log_than_there_is_is_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, journal) = open(dir.path());
+        for (event, beyond) in [(1, 0), (2, 1), (3, 0)] {
+            add(&journal, event);
+            journal.keep(store.appended_position() + beyond).unwrap();
+        }
+        let journal = Journal::open(&store, dir.path(), journal.host).unwrap();
+        assert_eq!(loaded(&store, &journal), [1], "and nothing behind it");
+        // The life that follows numbers on from elsewhere.
+        add(&journal, 4);
+        journal.keep(store.appended_position()).unwrap();
+        let journal = Journal::open(&store, dir.path(), journal.host).unwrap();
+        assert_eq!(loaded(&store, &journal), [1, 4]);
+    }
+
+    #[test]
+    fn a_start_reads_from_the_newest_whole_sweep() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, journal) = open(dir.path());
+        add(&journal, 1);
+        let failed = journal.sweep(&store, 0, || {
+            add(&journal, 2);
+            Err(Refusal::new(ReplyCode::SystemBusy, "broken off"))
+        });
+        assert!(failed.is_err());
+        assert!(journal.wants_sweep(0), "soon again");
+        let sweep = |event| {
+            let write = || {
+                add(&journal, event);
+                Ok(())
+            };
+            journal.sweep(&store, 0, write).unwrap();
+        };
+        journal.flush(&store, 0).unwrap();
+        sweep(3);
+        sweep(4);
+        add(&journal, 5);
+        journal.flush(&store, 0).unwrap();
+        assert_eq!(loaded(&store, &journal), [4, 5]);
+        std::fs::remove_file(&journal.pointer).unwrap();
+        assert_eq!(loaded(&store, &journal), [1, 2, 3, 4, 5], "the pointer may be lost");
+    }
+}

@@ -9,10 +9,10 @@ use remoting::clock;
 use store::{Access, Limits};
 use tracing::{info, warn};
 
+use super::basket::{Dead, records};
 use super::event::Event;
 use super::handle::{Handle, ORDER_REVIVE_QUEUE};
 use super::ledger::{IN_FLIGHT_MAX, Run, Runs};
-use super::take::{Dead, records};
 use super::{Consumption, Kind, Place};
 use crate::broker::Broker;
 use crate::offsets::requests::unreadable;

@@ -1,23 +1,23 @@
-//! Taking: which messages a consumer gets, from which queues, and how it waits when there are none.
+//! Taking: which messages a consumer gets, and from which queues.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
-use protocol::header::pop::{NotificationReply, PopMessage, PopMessageReply};
+use protocol::header::pop::{PopMessage, PopMessageReply};
 use protocol::name;
 use protocol::properties::{self, name as property};
-use protocol::record::{Record, at};
+use protocol::record::Record;
 use protocol::reply::{Refusal, ReplyCode};
 use remoting::clock;
 use smallvec::SmallVec;
 use store::{Access, Filter, Limits, QueueRef, Read, Status};
 
+use super::basket::{Basket, Dead, Taken, delivered_again, push_run, records};
 use super::event::{Event, Popped};
 use super::handle::ORDER_REVIVE_QUEUE;
 use super::ledger::{Ledger, Run, Runs, runs};
-use super::{Consumption, Kind, Place, Ticket};
+use super::{Consumption, Kind, Place};
 use crate::broker::{Broker, invalid};
 use crate::filter::Tags;
 use crate::stats::kind;
@@ -26,7 +26,7 @@ use crate::topics::{Topic, perm};
 /// Messages one request may ask for.
 pub const MESSAGES_MAX: i32 = 32;
 /// Messages of a queue looked at for one request that filters.
-const SCAN_MAX: usize = 4096;
+pub(super) const SCAN_MAX: usize = 4096;
 /// How long messages may be hidden.
 const HIDDEN_MS: std::ops::RangeInclusive<i64> = 1..=30 * 24 * 3_600_000;
 /// How long a request may wait, whatever it asks for.
@@ -35,29 +35,24 @@ const WAIT_MS_MAX: i64 = 300_000;
 const ANSWER_EARLIER_MS: i64 = 50;
 /// A request that is later than this is not served: nobody would take the messages.
 const LATE_MS: i64 = 500;
-/// How often what is to be taken is brought into memory before the queues are looked at beside the disk.
-const COLD_MAX: u32 = 3;
-/// When to look again for what is due and cannot be had, and at the latest.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-const LOOK_AGAIN_MAX: Duration = Duration::from_secs(3600);
 /// How long the broker keeps a message to itself while it moves it to the dead letters.
 const BURY_MS: i64 = 60_000;
 
 /// A request that may be served.
 #[derive(Debug)]
 pub struct Pop {
-    broker: Arc<Broker>,
-    consumption: Arc<Consumption>,
-    topic: Arc<Topic>,
-    tags: Tags,
-    queue_id: i32,
-    max: usize,
-    hidden_ms: i64,
-    wait_ms: i64,
-    from_start: bool,
-    order: bool,
-    attempt: u32,
-    retry_max: i32,
+    pub(super) broker: Arc<Broker>,
+    pub(super) consumption: Arc<Consumption>,
+    pub(super) topic: Arc<Topic>,
+    pub(super) tags: Tags,
+    pub(super) queue_id: i32,
+    pub(super) max: usize,
+    pub(super) hidden_ms: i64,
+    pub(super) wait_ms: i64,
+    pub(super) from_start: bool,
+    pub(super) order: bool,
+    pub(super) attempt: u32,
+    pub(super) retry_max: i32,
 }
 
 /// What a consumer gets.
@@ -101,35 +96,6 @@ pub enum Look {
 
 /// What has to be read from disk.
 pub type Cold = SmallVec<[(QueueRef, i64, usize); 2]>;
-
-/// What is being put together for one request.
-#[derive(Debug)]
-struct Basket {
-    access: Access,
-    now_ms: i64,
-    bytes_max: usize,
-    bytes: usize,
-    slices: Vec<Bytes>,
-    messages: Vec<Message>,
-    start_offsets: String,
-    offsets: String,
-    order_counts: String,
-    rest: i64,
-    due_ms: Option<i64>,
-    cold: Cold,
-    dead: Vec<Dead>,
-}
-
-/// A message that was delivered too often.
-#[derive(Debug)]
-pub(super) struct Dead {
-    pub(super) place: Arc<Place>,
-    pub(super) offset: i64,
-    /// How often it was delivered.
-    pub(super) times: i32,
-    /// When the broker took it for itself.
-    pub(super) popped_ms: i64,
-}
 
 /// Retries that came from one topic.
 struct OfTopic<'t>(&'t str);
@@ -292,7 +258,7 @@ impl Pop {
     }
 
     /// Where a group that never popped this queue begins.
-    fn start(&self, topic: &str, kind: Kind, queue_id: i32, queue: QueueRef) -> i64 {
+    pub(super) fn start(&self, topic: &str, kind: Kind, queue_id: i32, queue: QueueRef) -> i64 {
         let store = &self.broker.store;
         let (min, max) = (store.min_offset(queue), store.max_offset(queue));
         match self.broker.offsets.committed(&self.consumption.group, topic, queue_id) {
@@ -568,75 +534,6 @@ impl Pop {
         }
     }
 
-    /// Whether there is something to take, without taking it.
-    fn has_message(&self) -> Result<(bool, Option<i64>), Refusal> {
-        let now_ms = clock::now_ms();
-        let mut due_ms: Option<i64> = None;
-        let retries = self.broker.topics.get(&name::retry_topic(&self.consumption.group));
-        let retries = retries.filter(|_| !self.order);
-        let own = Some(self.topic.clone());
-        for (kind, topic) in [(Kind::Topic, own), (Kind::Retry, retries)] {
-            let Some(topic) = topic else { continue };
-            let queues = match self.queue_id {
-                queue_id @ 0.. if kind == Kind::Topic => queue_id..queue_id + 1,
-                _ => 0..topic.config.read_queue_nums,
-            };
-            for queue_id in queues {
-                let queue = topic.queue(&self.broker.store, queue_id)?;
-                let end = self.broker.store.max_offset(queue);
-                let Some(place) = self.consumption.place((kind, queue_id)) else {
-                    if self.start(&topic.name, kind, queue_id, queue) < end {
-                        return Ok((true, None));
-                    }
-                    continue;
-                };
-                let ledger = place.ledger.lock();
-                let offer = if self.order {
-                    ledger.offer_in_order(now_ms, 1, self.attempt)
-                } else {
-                    ledger.offer(now_ms, 1)
-                };
-                if !offer.again.is_empty() || offer.fresh > 0 && ledger.next() < end {
-                    return Ok((true, None));
-                }
-                due_ms = [due_ms, ledger.due_ms(now_ms)].into_iter().flatten().min();
-            }
-        }
-        Ok((false, due_ms))
-    }
-
-    /// Whether there is something to take, now or before the time is up.
-    pub async fn watch(self) -> Result<NotificationReply, Refusal> {
-        let mut ticket: Option<Ticket> = None;
-        let wait = Duration::from_millis(u64::try_from(self.wait_ms).unwrap_or(0));
-        let mut time_up = std::pin::pin!(tokio::time::sleep(wait));
-        let shutdown = self.broker.shutdown.clone();
-        loop {
-            let mut arrived = std::pin::pin!(self.consumption.arrived.notified());
-            arrived.as_mut().enable();
-            let (has_msg, due_ms) = self.has_message()?;
-            if has_msg || self.wait_ms <= 0 || shutdown.is_cancelled() {
-                return Ok(NotificationReply { has_msg, polling_full: false });
-            }
-            if ticket.is_none() {
-                ticket = Ticket::take(&self.broker, &self.consumption, true);
-                if ticket.is_none() {
-                    return Ok(NotificationReply { has_msg, polling_full: true });
-                }
-                continue;
-            }
-            let go_on = tokio::select! {
-                () = arrived => true,
-                () = tokio::time::sleep(until(due_ms)) => true,
-                () = &mut time_up => false,
-                () = shutdown.cancelled() => false,
-            };
-            if !go_on {
-                return Ok(NotificationReply { has_msg, polling_full: false });
-            }
-        }
-    }
-
     /// The next messages, which stay where they are. May wait for the disk.
     pub fn peek(&self) -> Result<PopReply, Refusal> {
         let mut basket = Basket::new(&self.broker, Access::Blocking);
@@ -676,205 +573,4 @@ impl Pop {
         }
         Ok(self.reply(basket))
     }
-
-    /// Takes what there is, or waits for it.
-    pub async fn serve(self) -> Result<PopReply, Refusal> {
-        Arc::new(self).wait().await
-    }
-
-    async fn wait(self: Arc<Self>) -> Result<PopReply, Refusal> {
-        let mut ticket: Option<Ticket> = None;
-        let mut time_up = std::pin::pin!(tokio::time::sleep(Duration::from_millis(
-            u64::try_from(self.wait_ms).unwrap_or(0)
-        )));
-        let shutdown = self.broker.shutdown.clone();
-        let mut full = false;
-        let mut colds = 0;
-        loop {
-            let mut arrived = std::pin::pin!(self.consumption.arrived.notified());
-            // From here on no arrival is missed.
-            arrived.as_mut().enable();
-            let look =
-                if colds < COLD_MAX { self.look(Access::Cached) } else { self.look_long().await };
-            let (due_ms, mut reply) = match look? {
-                Look::Found(reply) => {
-                    self.pass_on(&reply);
-                    return Ok(reply);
-                }
-                Look::Cold(cold) => {
-                    colds += 1;
-                    self.warm(cold).await;
-                    continue;
-                }
-                Look::Nothing { due_ms, reply } => (due_ms, reply),
-            };
-            if full {
-                reply.code = ReplyCode::PollingFull;
-                return Ok(reply);
-            }
-            if self.wait_ms <= 0 || shutdown.is_cancelled() {
-                return Ok(reply);
-            }
-            if ticket.is_none() {
-                let particular = self.queue_id >= 0 || self.order || self.tags != Tags::All;
-                ticket = Ticket::take(&self.broker, &self.consumption, particular);
-                full = ticket.is_none();
-                // What arrived before anybody knew of this one is found now.
-                continue;
-            }
-            let go_on = tokio::select! {
-                () = arrived => true,
-                () = tokio::time::sleep(until(due_ms)) => true,
-                () = &mut time_up => false,
-                () = shutdown.cancelled() => false,
-            };
-            if !go_on {
-                return Ok(reply);
-            }
-        }
-    }
-
-    /// Looks on a thread that may wait for the disk: what was brought in does not stay in memory.
-    async fn look_long(self: &Arc<Self>) -> Result<Look, Refusal> {
-        let pop = self.clone();
-        let look = tokio::task::spawn_blocking(move || pop.look(Access::Blocking));
-        look.await.unwrap_or_else(|_| Err(crate::broker::defect()))
-    }
-
-    /// Has the disk read what was not in memory.
-    async fn warm(&self, cold: Cold) {
-        let broker = self.broker.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            for (queue, offset, count) in cold {
-                let bytes = broker.config.load().pull_bytes_max;
-                let limits = Limits { messages: count, bytes, scan: SCAN_MAX };
-                if let Err(error) =
-                    broker.store.read(queue, offset, limits, Access::Blocking, store::All)
-                {
-                    tracing::warn!(%error, "cannot read what is to be popped");
-                }
-            }
-        });
-        // A defect there shows up again when the queue is looked at.
-        let _ = read.await;
-    }
-}
-
-/// How long to wait for what is due then.
-fn until(due_ms: Option<i64>) -> Duration {
-    let Some(due_ms) = due_ms else { return LOOK_AGAIN_MAX };
-    match due_ms - clock::now_ms() {
-        // What is due but not to be had, because the order or a limit forbids it, is looked at again.
-        ..=0 => LOOK_AGAIN,
-        wait_ms => Duration::from_millis(wait_ms.unsigned_abs()).min(LOOK_AGAIN_MAX),
-    }
-}
-
-/// What one queue gives.
-#[derive(Debug, Default)]
-struct Taken {
-    again: Runs,
-    fresh: Runs,
-    gone: Runs,
-    /// Offset, and how often it was delivered.
-    dead: Vec<(i64, i32)>,
-    bytes: usize,
-    slices: SmallVec<[Bytes; 4]>,
-    /// Offset, bytes, and how often it was delivered before.
-    messages: Vec<(i64, u32, i32)>,
-}
-
-impl Taken {
-    fn push(&mut self, offset: i64, record: Bytes, before: i32) {
-        self.bytes += record.len();
-        self.messages.push((offset, record.len() as u32, before));
-        self.slices.push(record);
-    }
-
-    fn whole(&mut self, read: Read) {
-        self.bytes += read.bytes;
-        self.messages.extend(read.entries.iter().map(|entry| (entry.queue_offset, entry.size, 0)));
-        self.slices.extend(read.slices);
-    }
-}
-
-impl Basket {
-    fn new(broker: &Broker, access: Access) -> Self {
-        Self {
-            access,
-            now_ms: clock::now_ms(),
-            bytes_max: broker.config.load().pull_bytes_max.max(1),
-            bytes: 0,
-            slices: Vec::new(),
-            messages: Vec::new(),
-            start_offsets: String::new(),
-            offsets: String::new(),
-            order_counts: String::new(),
-            rest: 0,
-            due_ms: None,
-            cold: Cold::new(),
-            dead: Vec::new(),
-        }
-    }
-
-    /// Adds what a queue gave, with the words from which clients make their handles.
-    fn put(&mut self, place: &Place, taken: Taken, order: bool) {
-        use std::fmt::Write;
-        let Some(first) = taken.messages.iter().map(|(offset, ..)| *offset).min() else { return };
-        let flag = i32::from(place.kind == Kind::Retry);
-        let queue_id = place.queue_id;
-        for text in [&mut self.start_offsets, &mut self.offsets] {
-            if !text.is_empty() {
-                text.push(';');
-            }
-        }
-        write!(self.start_offsets, "{flag} {queue_id} {first}").expect("memory takes text");
-        write!(self.offsets, "{flag} {queue_id} ").expect("memory takes text");
-        let retry = place.kind == Kind::Retry;
-        for (index, (offset, bytes, before)) in taken.messages.iter().copied().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            write!(self.offsets, "{comma}{offset}").expect("memory takes text");
-            if order && before > 0 {
-                let semicolon = if self.order_counts.is_empty() { "" } else { ";" };
-                write!(self.order_counts, "{semicolon}{flag} qo{queue_id}%{offset} {before}")
-                    .expect("memory takes text");
-            }
-            self.messages.push(Message { retry, queue_id, offset, bytes });
-        }
-        self.bytes += taken.bytes;
-        self.slices.extend(taken.slices);
-    }
-}
-
-fn push_run(runs: &mut Runs, offset: i64) {
-    match runs.last_mut() {
-        Some(run) if (1..64).contains(&(offset - run.first)) => {
-            run.bits |= 1 << (offset - run.first);
-        }
-        _ => runs.push(Run { first: offset, bits: 1 }),
-    }
-}
-
-/// The records of a read, with their offsets.
-pub(super) fn records(read: &Read) -> impl Iterator<Item = (i64, &[u8])> {
-    let mut slices = read.slices.iter();
-    let mut rest: &[u8] = &[];
-    read.entries.iter().map(move |entry| {
-        if rest.is_empty() {
-            rest = slices.next().map(AsRef::as_ref).unwrap_or_default();
-        }
-        let record;
-        (record, rest) = rest.split_at(rest.len().min(entry.size as usize));
-        (entry.queue_offset, record)
-    })
-}
-
-/// A copy of a record that says it was delivered `more` times before, beyond what it says already.
-fn delivered_again(record: &[u8], more: i32) -> Option<(Bytes, i32)> {
-    let (head, _) = Record::decode(record).ok()?;
-    let times = head.reconsume_times.saturating_add(more);
-    let place = at::body_length(head.sys_flag) - 12;
-    let mut copy = record.to_vec();
-    copy.get_mut(place..place + 4)?.copy_from_slice(&times.to_be_bytes());
-    Some((copy.into(), times))
 }
