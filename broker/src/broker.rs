@@ -23,6 +23,7 @@ use crate::assignment::Modes;
 use crate::clients::{Changed, Clients};
 use crate::config::Config;
 use crate::config_files::{self, Found};
+use crate::durable::Gates;
 use crate::event::Event;
 use crate::groups::{GROUPS_MAX, Groups};
 use crate::journal::{Journal, JournalError};
@@ -52,6 +53,7 @@ pub struct Broker {
     pub clients: Clients,
     pub locks: Locks,
     pub waiting: Arc<Waiting>,
+    pub gates: Gates,
     pub stats: Stats,
     pub journal: Journal,
     pub pops: Pops,
@@ -94,6 +96,7 @@ impl Broker {
             clients: Clients::default(),
             locks: Locks::default(),
             waiting: Arc::default(),
+            gates: Gates::default(),
             stats: Stats::new(&config.cluster),
             journal,
             pops,
@@ -264,7 +267,7 @@ impl Broker {
             Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string())
         })?;
         self.stats.flow.put(messages, batch.bytes());
-        self.waiting.arrived(batch.entries().map(|entry| entry.queue));
+        self.arrived(batch);
         Ok(appended)
     }
 
@@ -276,7 +279,7 @@ impl Broker {
             }
             Event::TopicDeleted(topic) => {
                 self.topics.remove(topic, now_ms);
-                self.pops.forget(None, Some(topic), now_ms);
+                self.forget_pops(None, Some(topic), now_ms);
                 self.modes.forget_topic(topic);
                 self.offsets.apply(event);
                 self.stats.forget_topic(topic);
@@ -296,12 +299,21 @@ impl Broker {
             }
             Event::OffsetsRemoved { group, topic } => {
                 self.offsets.apply(event);
-                self.pops.forget(Some(group), topic.as_deref(), now_ms);
+                self.forget_pops(Some(group), topic.as_deref(), now_ms);
             }
             Event::RequestMode(mode) => self.modes.set(mode.clone()),
             Event::Delayed { level, offset } => {
                 self.delayed.lock().insert(*level, *offset);
             }
+        }
+    }
+
+    /// What goes must not come back with another life of the topic, not even after a loss of power.
+    fn forget_pops(&self, group: Option<&str>, topic: Option<&str>, now_ms: i64) {
+        if self.pops.forget(group, topic, now_ms)
+            && let Err(error) = self.pops.journal.flush(&self.store, now_ms)
+        {
+            warn!(group, topic, %error, "cannot write that nobody pops any more");
         }
     }
 

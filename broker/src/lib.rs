@@ -9,6 +9,7 @@ pub mod config;
 pub mod config_files;
 pub mod delay;
 pub mod dispatch;
+pub mod durable;
 pub mod event;
 pub mod filter;
 pub mod groups;

@@ -44,7 +44,7 @@ pub const WAITING_MAX: usize = 100_000;
 #[derive(Debug)]
 pub struct Pops {
     /// By group, then topic.
-    groups: RwLock<HashMap<Box<str>, HashMap<Box<str>, Arc<Consumption>>>>,
+    groups: RwLock<HashMap<Box<str>, Topics>>,
     /// Who takes from a topic, for those who put something there.
     by_topic: RwLock<HashMap<Box<str>, Vec<Arc<Consumption>>>>,
     last_id: AtomicU32,
@@ -52,6 +52,9 @@ pub struct Pops {
     waiting: AtomicUsize,
     pub journal: Journal,
 }
+
+/// What one group pops.
+type Topics = HashMap<Box<str>, Arc<Consumption>>;
 
 /// A group's taking of one topic.
 #[derive(Debug)]
@@ -283,8 +286,8 @@ impl Pops {
         Ok(true)
     }
 
-    /// Forgets what groups have taken, as of a topic or group that goes.
-    pub fn forget(&self, group: Option<&str>, topic: Option<&str>, now_ms: i64) {
+    /// Forgets what groups have taken, as of a topic or group that goes. Whether there was anything.
+    pub fn forget(&self, group: Option<&str>, topic: Option<&str>, now_ms: i64) -> bool {
         let matches = |consumption: &Consumption| {
             group.is_none_or(|group| *consumption.group == *group)
                 && topic.is_none_or(|topic| *consumption.topic == *topic)
@@ -302,20 +305,15 @@ impl Pops {
             }
             by_topic.retain(|_, consumptions| !consumptions.is_empty());
         }
+        let any = !gone.is_empty() | topic.is_some_and(|topic| self.forget_retries(topic, now_ms));
         for (_, consumption) in gone {
             for place in consumption.places() {
                 self.ledgers.fetch_sub(1, Ordering::Relaxed);
-                let forgotten = self.journal.add(now_ms, |out, _| {
-                    put(out, CONTROL);
-                    out.push(FORGOTTEN);
-                    put(out, place.id.into());
-                });
-                if let Err(error) = forgotten {
-                    warn!(%error, topic = %consumption.topic, "cannot write that a queue is no longer popped");
-                }
+                self.forget_ledger(place.id.into(), now_ms);
             }
             consumption.arrived.notify_waiters();
         }
+        any
     }
 
     /// Members of the group have pulled, and committed this.
@@ -343,6 +341,36 @@ impl Pops {
         let place = self.find(group, topic)?.place((Kind::Topic, queue_id))?;
         let next = place.ledger.lock().next();
         Some(next)
+    }
+
+    /// The retries of a group go: nobody has taken anything of what comes there next.
+    fn forget_retries(&self, topic: &str, now_ms: i64) -> bool {
+        let Some(group) = name::retry_group(topic) else { return false };
+        let topics = self.groups.read().get(group).cloned().unwrap_or_default();
+        let mut any = false;
+        for consumption in topics.values() {
+            let mut places = consumption.places.write();
+            places.retain(|(kind, _), place| {
+                if *kind == Kind::Retry {
+                    self.ledgers.fetch_sub(1, Ordering::Relaxed);
+                    self.forget_ledger(place.id.into(), now_ms);
+                    any = true;
+                }
+                *kind != Kind::Retry
+            });
+        }
+        any
+    }
+
+    fn forget_ledger(&self, id: u64, now_ms: i64) {
+        let forgotten = self.journal.add(now_ms, |out, _| {
+            put(out, CONTROL);
+            out.push(FORGOTTEN);
+            put(out, id);
+        });
+        if let Err(error) = forgotten {
+            warn!(%error, "cannot write that a queue is no longer popped");
+        }
     }
 
     /// Wakes everyone, for the end of the process.
@@ -503,7 +531,11 @@ pub fn load(broker: &Broker, foreign_offsets: bool, now_ms: i64) -> Result<(), J
         let of = if kind == Kind::Retry { &retries } else { &topic };
         let queue =
             broker.topics.get(of).and_then(|topic| topic.queue(&broker.store, queue_id).ok());
-        let Some(queue) = queue.filter(|_| broker.topics.get(&topic).is_some()) else { continue };
+        let Some(queue) = queue.filter(|_| broker.topics.get(&topic).is_some()) else {
+            // Another life of the topic has nothing to do with it.
+            pops.forget_ledger(id, now_ms);
+            continue;
+        };
         let end = broker.store.max_offset(queue);
         let mut changed = false;
         if ledger.next() > end {

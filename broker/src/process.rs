@@ -11,6 +11,7 @@ use remoting::pool::Pool;
 use remoting::process::{DropGuard, Shutdown};
 use remoting::server::Server;
 use remoting::tls::{self, Acceptor, Connector};
+use remoting::workers::Workers;
 use store::{Flush, Retention, Store};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -82,11 +83,12 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
     .context("cannot read the broker's state")?;
     let mut serving = JoinSet::new();
     let address = server.address;
-    serving.spawn(server.serve(broker.clone(), shutdown.clone()));
+    let workers = Arc::new(Workers::start().context("cannot start threads")?);
+    serving.spawn(serve(server, &workers, &broker, &shutdown));
     // Old clients send through the port two below; not being able to listen there harms nobody else.
     match fast.map(Server::bind) {
         Some(Ok(server)) => {
-            serving.spawn(server.with_tls(tls.clone()).serve(broker.clone(), shutdown.clone()));
+            serving.spawn(serve(server.with_tls(tls.clone()), &workers, &broker, &shutdown));
         }
         Some(Err(error)) => info!(%error, "the fast port of old clients is not served"),
         None => {}
@@ -99,6 +101,16 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
     serving.spawn(write_pops(broker.clone()));
     let files = tokio::spawn(write_files(broker.clone(), root));
     Ok(Running { broker, address, serving, calls: calls.drop_guard(), files })
+}
+
+fn serve(
+    server: Server,
+    workers: &Arc<Workers>,
+    broker: &Arc<Broker>,
+    shutdown: &Shutdown,
+) -> impl Future<Output = ()> + Send + use<> {
+    let (workers, broker, shutdown) = (workers.clone(), broker.clone(), shutdown.clone());
+    async move { server.serve_on(&workers, broker, shutdown).await }
 }
 
 impl Running {

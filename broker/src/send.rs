@@ -19,6 +19,7 @@ use store::{AppendError, Batch, NewMessage, PushError, Stored};
 
 use crate::broker::{Broker, invalid, refused};
 use crate::config::Config;
+use crate::durable::Gate;
 use crate::topics::{self, Topic, perm};
 use crate::transaction;
 
@@ -37,10 +38,22 @@ pub struct Group {
     has_delayed: bool,
     /// Unique keys of the pending messages, one after another.
     keys: Vec<u8>,
-    /// The topic of the last message, and the generation of the table it was found in.
-    last: Option<(u64, Arc<Topic>)>,
+    last: Option<Last>,
+    gate: Arc<Gate>,
     /// What is added to the properties of every message, and what it was made from.
     suffix: Arc<Suffix>,
+}
+
+/// The topic of the last message, and what was put to it and is not in its counters yet: many messages go to
+/// one topic, and many connections would fight for its counters over each.
+#[derive(Debug)]
+struct Last {
+    topic: Arc<Topic>,
+    /// Of the table the topic was found in.
+    generation: u64,
+    requests: u64,
+    messages: u64,
+    bytes: u64,
 }
 
 /// A request whose answer waits for the commit.
@@ -108,13 +121,14 @@ fn number(text: &[u8]) -> i32 {
 }
 
 impl Group {
-    pub fn new(broker: &Broker) -> Self {
+    pub fn new(broker: &Broker, gate: Arc<Gate>) -> Self {
         Self {
             batch: Batch::new(),
             pending: Vec::new(),
             has_delayed: false,
             keys: Vec::new(),
             last: None,
+            gate,
             suffix: Arc::new(Suffix::new(&broker.config.load())),
         }
     }
@@ -128,9 +142,26 @@ impl Group {
         out: &mut Outbox,
     ) -> Result<(), Refusal> {
         let send: Send<'_> = request.fields.read()?;
-        let batch = send.batch || request.code == 320;
         let config = broker.config.load();
-        let topic = self.topic(broker, &config, &send)?;
+        // Taken out while its message is added, and put back whatever comes of that.
+        let mut last = self.topic(broker, &config, &send)?;
+        let added = self.add_to(&mut last, &config, broker, peer, request, &send, out);
+        self.last = Some(last);
+        added
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all that is known of one request")]
+    fn add_to(
+        &mut self,
+        last: &mut Last,
+        config: &Config,
+        broker: &Broker,
+        peer: &Peer,
+        request: &Command<'_>,
+        send: &Send<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), Refusal> {
+        let topic = &last.topic;
         let queue_id = match send.queue_id {
             ..0 => pick_queue(request.opaque, topic.config.write_queue_nums)?,
             queue_id => queue_id,
@@ -153,10 +184,11 @@ impl Group {
             // A large message or batch must not be refused for the company it came in.
             self.commit(broker, out);
         }
-        if batch {
-            self.add_batch(broker, peer, request, &send, &topic, queue_id)?;
+        check_size(config, &topic.name, request.body.len())?;
+        if send.batch || request.code == 320 {
+            self.add_batch(broker, peer, request, send, last, queue_id)?;
         } else {
-            self.add_one(broker, peer, request, &send, topic, queue_id)?;
+            self.add_one(broker, config, peer, request, send, last, queue_id)?;
         }
         if self.batch.bytes() >= GROUP_BYTES_MAX {
             self.commit(broker, out);
@@ -170,13 +202,13 @@ impl Group {
         broker: &Broker,
         config: &Config,
         send: &Send<'_>,
-    ) -> Result<Arc<Topic>, Refusal> {
+    ) -> Result<Last, Refusal> {
         let generation = broker.topics.generation();
-        if let Some((seen, topic)) = &self.last
-            && *seen == generation
-            && *topic.name == *send.topic
+        if let Some(last) = self.last.take()
+            && last.generation == generation
+            && *last.topic.name == *send.topic
         {
-            return Ok(topic.clone());
+            return Ok(last);
         }
         if config.accept_sends_from_ms > clock::now_ms() {
             let remark = format!(
@@ -199,34 +231,37 @@ impl Group {
             return Err(Refusal::new(ReplyCode::NoPermission, remark));
         }
         // The generation from before the look-up: a change in between is seen by the next message.
-        self.last = Some((generation, topic.clone()));
-        Ok(topic)
+        Ok(Last { topic, generation, requests: 0, messages: 0, bytes: 0 })
     }
 
     #[expect(clippy::too_many_lines, reason = "the checks of one message, in the stock order")]
+    #[expect(clippy::too_many_arguments, reason = "all that is known of one request")]
     fn add_one(
         &mut self,
         broker: &Broker,
+        config: &Config,
         peer: &Peer,
         request: &Command<'_>,
         send: &Send<'_>,
-        mut topic: Arc<Topic>,
+        last: &mut Last,
         mut queue_id: i32,
     ) -> Result<(), Refusal> {
         let (owned, mut waiting);
+        // Another topic than the one it was sent to.
+        let mut other = None;
         let mut properties = send.properties.unwrap_or_default().as_bytes();
         let seen = Seen::look(properties);
         if seen.foreign {
             owned = without_foreign(properties);
             properties = &owned;
         }
-        check_size(broker, topic.name.as_ref(), request.body.len())?;
         let reconsume_times = send.reconsume_times.unwrap_or(0);
         if let Some(group) = name::retry_group(send.topic)
             && let Some(dead) = dead_letters(broker, request, send, group, reconsume_times)?
         {
-            (topic, queue_id) = (dead, 0);
+            (other, queue_id) = (Some(dead), 0);
         }
+        let topic = other.as_ref().unwrap_or(&last.topic);
         let mut delay_level = seen.delay_level;
         let dead;
         if topic.name.starts_with(name::DEAD_LETTER_PREFIX) {
@@ -251,10 +286,9 @@ impl Group {
         let reply_queue = queue_id;
         if delay_level > 0 {
             waiting = properties.to_vec();
-            let levels = broker.config.load().delay_levels_ms.len() as i32;
-            let level = delay_level.min(levels);
-            (topic, queue_id) =
-                (delayed(broker, &mut waiting, &topic, queue_id, level)?, level - 1);
+            let level = delay_level.min(config.delay_levels_ms.len() as i32);
+            let schedule = delayed(broker, &mut waiting, topic, queue_id, level)?;
+            (other, queue_id) = (Some(schedule), level - 1);
             properties = &waiting;
             self.has_delayed = true;
         }
@@ -270,9 +304,10 @@ impl Group {
         let unended;
         if half {
             let key = &self.keys[key_at..];
-            unended = transaction::half(properties, key, &topic.name, queue_id);
+            let meant = other.as_ref().unwrap_or(&last.topic);
+            unended = transaction::half(properties, key, &meant.name, queue_id);
             properties = &unended;
-            (topic, queue_id) = (broker.topic(name::TRANSACTION_HALF_TOPIC)?, 0);
+            (other, queue_id) = (Some(broker.topic(name::TRANSACTION_HALF_TOPIC)?), 0);
         }
         let parts = [properties, separator(properties), &added, &self.suffix.text];
         let mut message = NewMessage {
@@ -283,9 +318,13 @@ impl Group {
         if half {
             message.sys_flag &= !sys_flag::TRANSACTION_MASK;
         }
+        let topic = other.as_ref().unwrap_or(&last.topic);
         let queue = topic.queue(&broker.store, queue_id)?;
         broker.store.push(&mut self.batch, queue, &message).map_err(not_pushed)?;
-        count(&topic, 1, request.body.len());
+        match &other {
+            Some(other) => count(other, 1, 1, request.body.len() as u64),
+            None => last.add(1, request.body.len()),
+        }
         self.pending.push(Pending {
             to: ReplyTo::new(request),
             queue_id: reply_queue,
@@ -303,13 +342,13 @@ impl Group {
         peer: &Peer,
         request: &Command<'_>,
         send: &Send<'_>,
-        topic: &Topic,
+        last: &mut Last,
         queue_id: i32,
     ) -> Result<(), Refusal> {
+        let topic = last.topic.as_ref();
         if name::retry_group(send.topic).is_some() {
             return Err(illegal("a batch may not be sent to a retry topic".to_owned()));
         }
-        check_size(broker, &topic.name, request.body.len())?;
         let shared = send.properties.unwrap_or_default().as_bytes();
         let outer = Seen::look(shared);
         if outer.delay_level > 0 || outer.transaction || outer.timer {
@@ -352,7 +391,7 @@ impl Group {
                 return Err(not_pushed(error));
             }
         }
-        count(topic, messages.len(), request.body.len());
+        last.add(messages.len(), request.body.len());
         let key_at = self.keys.len();
         self.keys.extend_from_slice(outer.unique_key.unwrap_or_default());
         self.pending.push(Pending {
@@ -367,10 +406,19 @@ impl Group {
 
     /// Appends what was collected and answers it: now, or when it is on disk.
     pub fn commit(&mut self, broker: &Broker, out: &mut Outbox) {
+        if let Some(last) = &mut self.last {
+            last.count();
+        }
         if self.pending.is_empty() {
             return;
         }
-        let end = match broker.store.append(&mut self.batch, clock::now_ms()) {
+        let now_ms = clock::now_ms();
+        let appended = if out.alone && broker.config.load().sync_flush {
+            broker.store.append_alone(&mut self.batch, now_ms)
+        } else {
+            broker.store.append(&mut self.batch, now_ms)
+        };
+        let end = match appended {
             Ok(appended) => appended.end,
             Err(AppendError::Unsynced { wait_for, .. }) => {
                 // The disk is behind: nothing more is read from here until it has caught up.
@@ -407,6 +455,7 @@ impl Group {
     fn answer(&mut self, broker: &Broker, end: u64, out: &mut Outbox) {
         let config = broker.config.load();
         let host = broker.store_host;
+        let waits = config.sync_flush && broker.store.durable_position() < end;
         let mut waiting = Vec::new();
         let mut entries = self.batch.entries();
         for pending in &self.pending {
@@ -417,7 +466,7 @@ impl Group {
                 continue;
             }
             let answer = Answer { pending: *pending, first, more };
-            if config.sync_flush && pending.wait {
+            if waits && pending.wait {
                 waiting.push(answer);
             } else {
                 answer.write(&mut out.now, ReplyCode::Success, host, &self.keys, &self.suffix);
@@ -428,7 +477,7 @@ impl Group {
             return;
         }
         let (keys, suffix) = (std::mem::take(&mut self.keys), self.suffix.clone());
-        let (durable, timeout) = (broker.store.durable(end), config.sync_flush_timeout);
+        let (durable, timeout) = (self.gate.durable(&broker.store, end), config.sync_flush_timeout);
         out.later(async move {
             let mut chunk = Chunk::default();
             let code = match tokio::time::timeout(timeout, durable).await {
@@ -639,8 +688,8 @@ fn blank_message<'a>(
     }
 }
 
-fn check_size(broker: &Broker, topic: &str, bytes: usize) -> Result<(), Refusal> {
-    let max = broker.config.load().message_bytes_max;
+fn check_size(config: &Config, topic: &str, bytes: usize) -> Result<(), Refusal> {
+    let max = config.message_bytes_max;
     if bytes > max {
         let remark = format!(
             "the body for topic {topic} has {bytes} bytes, over the limit of {max} (maxMessageSize)"
@@ -650,9 +699,31 @@ fn check_size(broker: &Broker, topic: &str, bytes: usize) -> Result<(), Refusal>
     Ok(())
 }
 
-fn count(topic: &Topic, messages: usize, bytes: usize) {
-    topic.put.add(messages as u64);
-    topic.put_bytes.add(bytes as u64);
+fn count(topic: &Topic, requests: u64, messages: u64, bytes: u64) {
+    topic.put.add_steps(messages, requests);
+    topic.put_bytes.add_steps(bytes, requests);
+}
+
+impl Last {
+    fn add(&mut self, messages: usize, bytes: usize) {
+        self.requests += 1;
+        self.messages += messages as u64;
+        self.bytes += bytes as u64;
+    }
+
+    /// Brings the topic's counters up to date.
+    fn count(&mut self) {
+        if self.requests > 0 {
+            count(&self.topic, self.requests, self.messages, self.bytes);
+            (self.requests, self.messages, self.bytes) = (0, 0, 0);
+        }
+    }
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.count();
+    }
 }
 
 fn illegal(remark: String) -> Refusal {

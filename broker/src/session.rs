@@ -38,7 +38,7 @@ impl Service for Broker {
         Session {
             broker: self.clone(),
             peer: peer.clone(),
-            sends: send::Group::new(self),
+            sends: send::Group::new(self, self.gates.here()),
             threads: Arc::new(Semaphore::new(THREADS_PER_CONNECTION_MAX)),
             fast: peer.local.port().checked_add(2) == Some(self.store_host.port()),
             held: None,

@@ -43,8 +43,13 @@ const DAY: (usize, i64) = (25, 3_600_000);
 
 impl Counter {
     pub fn add(&self, amount: u64) {
+        self.add_steps(amount, 1);
+    }
+
+    /// So much in all, in so many steps.
+    pub fn add_steps(&self, amount: u64, steps: u64) {
         self.sum.fetch_add(amount, Ordering::Relaxed);
-        self.times.fetch_add(1, Ordering::Relaxed);
+        self.times.fetch_add(steps, Ordering::Relaxed);
     }
 
     pub fn sum(&self) -> u64 {

@@ -1,16 +1,19 @@
 //! Messages taken one by one, as remoting clients do it: popped, settled, hidden anew, delivered again.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use broker::config::Config;
 use broker::process::{self, Running};
+use protocol::body::{BatchAckEntry, BatchAckMessageRequestBody};
 use protocol::fields::Fields;
 use protocol::frame::Command;
 use protocol::header::Empty;
-use protocol::header::pop::{AckMessage, ChangeInvisibleTime, PopMessage};
+use protocol::header::pop::{AckMessage, ChangeInvisibleTime, Notification, PopMessage};
+use protocol::header::pull::PeekMessage;
+use protocol::json::{self, Dialect};
 use protocol::record::Record;
 use protocol::reply::ReplyCode;
 use remoting::pool::Pool;
@@ -203,7 +206,10 @@ fn copy_all(from: &std::path::Path, to: &std::path::Path) {
         if entry.file_type().unwrap().is_dir() {
             copy_all(&entry.path(), &to);
         } else {
-            std::fs::copy(entry.path(), &to).unwrap();
+            // What is being renamed just now is there under its other name, or will be written again.
+            if let Err(error) = std::fs::copy(entry.path(), &to) {
+                assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+            }
         }
     }
 }
@@ -537,4 +543,236 @@ async fn what_was_given_back_while_pulling_is_popped() {
     }
     assert!(stage.pop(&PopMessage { poll_time: 600, ..pop_request() }).await.is_empty());
     stage.end().await;
+}
+
+/// What a client puts together that acknowledges many at once.
+fn batch(got: &[Got]) -> Vec<u8> {
+    let mut acks: Vec<BatchAckEntry> = Vec::new();
+    for got in got {
+        let words: Vec<&str> = got.handle.split(' ').collect();
+        let number = |at: usize| words[at].parse::<i64>().unwrap();
+        let (start, pop_time, queue_id) = (number(0), number(1), number(6) as i32);
+        let same = |ack: &BatchAckEntry| ack.start_offset == start && ack.queue_id == queue_id;
+        let at = acks.iter().position(same).unwrap_or_else(|| {
+            acks.push(BatchAckEntry {
+                bit_set: Vec::new(),
+                consumer_group: GROUP.to_owned(),
+                invisible_time: number(2),
+                pop_time,
+                queue_id,
+                retry: words[4].to_owned(),
+                revive_queue_id: number(3) as i32,
+                start_offset: start,
+                topic: TOPIC.to_owned(),
+            });
+            acks.len() - 1
+        });
+        let bit = (got.offset - start) as usize;
+        let bits = &mut acks[at].bit_set;
+        bits.resize(bits.len().max(bit / 8 + 1), 0);
+        bits[bit / 8] |= 1 << (bit % 8);
+    }
+    let body = BatchAckMessageRequestBody { acks, broker_name: Some("b-a".to_owned()) };
+    json::write(&body, Dialect::Fastjson)
+}
+
+#[tokio::test]
+async fn many_are_acknowledged_at_once_and_what_is_not_among_them_stays() {
+    let stage = Stage::new().await;
+    stage.topic(2).await;
+    for queue_id in 0..2 {
+        stage.send_all(queue_id, (0..12).map(|at| format!("{queue_id}-{at}"))).await;
+    }
+    let got = stage.pop(&pop_request()).await;
+    let (left, settled): (Vec<Got>, Vec<Got>) =
+        got.into_iter().partition(|got| got.offset == 7 && got.queue_id == 1);
+    let body = batch(&settled);
+    for _ in 0..2 {
+        assert_eq!(stage.call(request(200_151, Fields::default(), &body)).await.code, 0);
+    }
+    assert_eq!((stage.committed(0).await, stage.committed(1).await), (12, 7));
+    assert_eq!(stage.ack(&left[0]).await, 0);
+    assert_eq!(stage.committed(1).await, 12);
+    let nobodys =
+        Got { handle: left[0].handle.replacen(" 1 ", " 0 ", 1), offset: 500, ..left[0].clone() };
+    let body = batch(&[nobodys]);
+    let refused = stage.call(request(200_151, Fields::default(), &body)).await;
+    assert_eq!(refused.code, ReplyCode::NoMessage.to_wire());
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn one_can_look_and_be_told_without_taking() {
+    let stage = Stage::new().await;
+    stage.topic(2).await;
+    let watch = |poll_time| Notification {
+        consumer_group: GROUP.to_owned(),
+        topic: TOPIC.to_owned(),
+        queue_id: -1,
+        poll_time,
+        born_time: 0,
+        order: None,
+        attempt_id: None,
+        exp_type: None,
+        exp: None,
+    };
+    let told = |reply: Command<'static>| reply.fields.get("hasMsg").unwrap().to_owned();
+    assert_eq!(told(stage.call(Command::request(200_054, &watch(0))).await), "false");
+    let (reply, ()) = tokio::join!(stage.call(Command::request(200_054, &watch(30_000))), async {
+        while !waits(&stage).await {
+            tokio::task::yield_now().await;
+        }
+        stage.send(1, "here", "t").await;
+    });
+    assert_eq!(told(reply), "true");
+    let peek = PeekMessage {
+        topic: TOPIC.to_owned(),
+        queue_id: -1,
+        max_msg_nums: 5,
+        consumer_group: GROUP.to_owned(),
+    };
+    for _ in 0..2 {
+        let reply = stage.call(Command::request(200_052, &peek)).await;
+        assert_eq!(reply.code, 0, "{:?}", reply.remark);
+        let (record, _) = Record::decode(&reply.body).unwrap();
+        assert_eq!(record.body, b"here");
+    }
+    assert_eq!(bodies(&stage.pop(&pop_request()).await), ["here"]);
+    let none = stage.call(Command::request(200_052, &peek)).await;
+    assert_eq!(none.code, ReplyCode::PullNotFound.to_wire());
+    assert_eq!(told(stage.call(Command::request(200_054, &watch(0))).await), "false");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_is_refused_as_the_stock_broker_does() {
+    let stage = Stage::new().await;
+    stage.topic(2).await;
+    stage.send(0, "a", "t").await;
+    let got = stage.pop(&pop_request()).await;
+    let code = |request: PopMessage| {
+        let stage = &stage;
+        async move { stage.pop_raw(&request).await.code }
+    };
+    assert_eq!(code(PopMessage { max_msg_nums: 33, ..pop_request() }).await, 29);
+    assert_eq!(code(PopMessage { queue_id: 2, ..pop_request() }).await, 29);
+    assert_eq!(code(PopMessage { topic: "none".into(), ..pop_request() }).await, 17);
+    assert_eq!(code(PopMessage { born_time: 1, ..pop_request() }).await, 210);
+    assert_eq!(code(PopMessage { exp: Some("||".into()), ..pop_request() }).await, 23);
+    let at = |queue_id: i32, offset: i64| Got { queue_id, offset, ..got[0].clone() };
+    assert_eq!(stage.ack(&at(2, 0)).await, 13);
+    assert_eq!(stage.ack(&at(0, 1)).await, 208);
+    assert_eq!(stage.ack(&at(0, -1)).await, 208);
+    assert_eq!(stage.ack(&Got { handle: "garbage".into(), ..got[0].clone() }).await, 29);
+    assert_eq!(stage.hide(&at(0, 1), 10).await.0, 208);
+    assert_eq!(stage.ack(&got[0]).await, 0);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_group_changes_between_pulling_and_popping_and_loses_nothing() {
+    let stage = Stage::new().await;
+    stage.topic(1).await;
+    stage.send_all(0, (0..8).map(|at| at.to_string())).await;
+    let commit = |offset: i64| {
+        Fields::default()
+            .with("consumerGroup", GROUP)
+            .with("topic", TOPIC)
+            .with("queueId", "0")
+            .with("queueOffset", offset.to_string())
+            .with("maxMsgNums", "1")
+            .with("sysFlag", "5")
+            .with("commitOffset", offset.to_string())
+            .with("suspendTimeoutMillis", "0")
+            .with("subscription", "*")
+            .with("subVersion", "0")
+    };
+    // Pulled up to 2.
+    let pulled = stage.call(request(11, commit(2), b"")).await;
+    assert_eq!(pulled.code, 0, "{:?}", pulled.remark);
+    let got = stage.pop(&PopMessage { max_msg_nums: 3, ..pop_request() }).await;
+    assert_eq!(bodies(&got), ["2", "3", "4"]);
+    assert_eq!(stage.ack(&got[1]).await, 0);
+    assert_eq!(stage.ack(&got[0]).await, 0);
+    assert_eq!(stage.committed(0).await, 4);
+    let stats = Fields::default().with("consumerGroup", GROUP).with("topic", TOPIC);
+    let stats = stage.call(request(208, stats, b"")).await;
+    let stats = String::from_utf8_lossy(&stats.body).into_owned();
+    for part in ["\"consumerOffset\":4", "\"pullOffset\":5", "\"brokerOffset\":8"] {
+        assert!(stats.contains(part), "{part} in {stats}");
+    }
+    // Pulled on up to 7, and popped again.
+    assert_eq!(stage.call(request(11, commit(7), b"")).await.code, 0);
+    let got = stage.pop(&pop_request()).await;
+    assert_eq!(bodies(&got), ["7"]);
+    // One that is behind does not put back those who pop.
+    assert_eq!(stage.call(request(11, commit(5), b"")).await.code, 0);
+    assert_eq!(stage.ack(&got[0]).await, 0);
+    assert_eq!(stage.committed(0).await, 8);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn how_a_group_consumes_is_told_and_kept() {
+    let stage = Stage::new().await;
+    stage.topic(3).await;
+    let group = format!("{{\"groupName\":\"{GROUP}\",\"consumeEnable\":true}}");
+    let mode = format!(
+        "{{\"consumerGroup\":\"{GROUP}\",\"mode\":\"POP\",\"popShareQueueNum\":0,\"topic\":\"{TOPIC}\"}}"
+    );
+    let set = |body: &str| request(401, Fields::default(), body.as_bytes());
+    assert_eq!(stage.call(set(&mode)).await.code, 26, "the group is not known");
+    assert_eq!(stage.call(request(200, Fields::default(), group.as_bytes())).await.code, 0);
+    assert_eq!(stage.call(set(&mode)).await.code, 0);
+    assert_eq!(stage.call(set(&mode.replace(TOPIC, "none"))).await.code, 17);
+    assert_eq!(stage.call(set(&mode.replace(TOPIC, "%RETRY%x"))).await.code, 16);
+    let beat = format!(
+        "{{\"clientID\":\"c1\",\"consumerDataSet\":[{{\"groupName\":\"{GROUP}\",\
+         \"consumeType\":\"CONSUME_PASSIVELY\",\"messageModel\":\"CLUSTERING\",\
+         \"consumeFromWhere\":\"CONSUME_FROM_LAST_OFFSET\",\"subscriptionDataSet\":[]}}],\
+         \"producerDataSet\":[]}}"
+    );
+    let ask = format!(
+        "{{\"clientId\":\"c1\",\"consumerGroup\":\"{GROUP}\",\"messageModel\":\"CLUSTERING\",\
+         \"strategyName\":\"AVG\",\"topic\":\"{TOPIC}\"}}"
+    );
+    let mut stage = stage;
+    for _ in 0..2 {
+        assert_eq!(stage.call(request(34, Fields::default(), beat.as_bytes())).await.code, 0);
+        let reply = stage.call(request(400, Fields::default(), ask.as_bytes())).await;
+        let text = String::from_utf8_lossy(&reply.body).into_owned();
+        let all = text.matches("\"queueId\":-1").count();
+        assert_eq!((all, text.contains("\"mode\":\"POP\"")), (1, true), "{text}");
+        let file = stage.call(request(402, Fields::default(), b"")).await;
+        assert!(String::from_utf8_lossy(&file.body).contains("messageRequestModeMap"));
+        stage = Stage::on(stage.end().await).await;
+    }
+    let file = stage.folder.path().join("config/messageRequestMode.json");
+    assert!(std::fs::read_to_string(file).unwrap().contains("\"popShareQueueNum\":0"));
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_message_that_was_consumed_costs_few_bytes_of_log() {
+    const COUNT: usize = 640;
+    for (batch_size, bytes_max) in [(32, 4.0), (1, 24.0)] {
+        let stage = Stage::new().await;
+        stage.topic(1).await;
+        stage.send_all(0, (0..COUNT).map(|at| at.to_string())).await;
+        let store = &stage.running.broker.store;
+        let before = store.appended_position();
+        let pop = PopMessage { max_msg_nums: batch_size, ..pop_request() };
+        for _ in 0..COUNT / batch_size as usize {
+            let got = stage.pop(&pop).await;
+            let body = batch(&got);
+            assert_eq!(stage.call(request(200_151, Fields::default(), &body)).await.code, 0);
+        }
+        assert_eq!(stage.committed(0).await, COUNT as i64);
+        let broker = stage.running.broker.clone();
+        broker.pops.write(&broker.store, remoting::clock::now_ms(), true).unwrap();
+        let bytes = (store.appended_position() - before) as f64 / COUNT as f64;
+        println!("in batches of {batch_size}: {bytes:.2} bytes of log a message");
+        assert!(bytes <= bytes_max, "{bytes} bytes in batches of {batch_size}");
+        stage.end().await;
+    }
 }

@@ -12,6 +12,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use remoting::clock;
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::suites::{Place, Side};
 
 /// How long a process of ours may take to start or to end before a test calls it stuck.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -196,6 +199,32 @@ impl Standalone {
     }
 }
 
+/// Our nameserver, broker and proxy, each a process.
+#[derive(Debug)]
+pub struct Cluster {
+    pub processes: [Process; 3],
+    pub nameserver: SocketAddr,
+    pub proxy: SocketAddr,
+    _data: TempDir,
+}
+
+impl Cluster {
+    /// Starts on a folder of its own and waits until all are ready.
+    pub fn start() -> Result<Self> {
+        let data = tempfile::tempdir()?;
+        let (map, nameserver) = nameserver(&data.path().join("map"))?;
+        let (work, _) = broker(&data.path().join("work"), &nameserver.to_string(), &[])?;
+        let (door, proxy) = proxy(nameserver, &[])?;
+        Ok(Self { processes: [map, work, door], nameserver, proxy, _data: data })
+    }
+
+    /// Where clients find it.
+    pub fn place(&self, tls: bool) -> Place {
+        let endpoints = self.proxy.to_string();
+        Place { side: Side::Ours, nameserver: self.nameserver, endpoints, tls }
+    }
+}
+
 /// Our nameserver alone.
 pub fn nameserver(data: &Path) -> Result<(Process, SocketAddr)> {
     let mut command = ferromq();
@@ -258,7 +287,9 @@ fn build() -> Result<PathBuf> {
         return Ok(given.into());
     }
     let own = std::env::current_exe()?;
-    let folder = own.ancestors().nth(2).context("a test lies in target/PROFILE/deps")?;
+    // A test lies in target/PROFILE/deps, a program beside that.
+    let folder = own.ancestors().skip(1).find(|folder| !folder.ends_with("deps"));
+    let folder = folder.context("no folder above the program")?;
     let profile = folder.file_name().and_then(|name| name.to_str()).context("no profile")?;
     let target = folder.parent().context("no target folder")?;
     let profile = if profile == "debug" { "dev" } else { profile };

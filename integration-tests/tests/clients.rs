@@ -8,8 +8,10 @@ use integration_tests::cluster::{Process, Standalone};
 use integration_tests::stock;
 use integration_tests::wire::Wire;
 use protocol::body::GetConsumerStatusBody;
+use protocol::frame::Command;
 use protocol::header::client::GetConsumerStatus;
 use protocol::json;
+use protocol::request::RequestCode;
 use remoting::clock;
 
 /// A JVM has to start, and a first commit comes after ten seconds.
@@ -71,8 +73,10 @@ fn java_clients_are_told_to_reset_their_offsets_and_say_where_they_stand() {
     }
     let stands =
         GetConsumerStatus { topic: topic.to_owned(), group: group.to_owned(), client_addr: None };
-    let (_, body) = wire.ask(&stands).expect("it says where it stands");
-    let body: GetConsumerStatusBody = json::read(&body).expect("a table");
+    let code = RequestCode::InvokeBrokerToGetConsumerStatus.to_wire();
+    let told = wire.call(Command::request(code, &stands)).expect("it says where it stands");
+    assert_eq!(told.code, 0, "{told:?}");
+    let body: GetConsumerStatusBody = json::read(&told.body).expect("a table");
     let offsets: Vec<i64> =
         body.consumer_table.values().flat_map(|queues| queues.values().copied()).collect();
     assert_eq!(offsets, [10]);

@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 
-use integration_tests::cluster::{self, Process};
+use integration_tests::cluster::{self, Cluster, Process};
 use integration_tests::stock;
 use integration_tests::suites::{self, CLIENTS, Place, Side};
 
@@ -24,23 +24,6 @@ const OVER_TLS: [&str; 8] = [
 ];
 /// Those whose default TLS is.
 const TLS_CLIENTS: [&str; 3] = ["java-5.2.0", "java-5.0.7", "go-5.1.4"];
-
-/// Our nameserver, broker and proxy as processes of their own.
-struct Cluster {
-    _data: tempfile::TempDir,
-    processes: Vec<Process>,
-    nameserver: SocketAddr,
-    proxy: SocketAddr,
-}
-
-fn cluster() -> Cluster {
-    let data = tempfile::tempdir().unwrap();
-    let (map, nameserver) = cluster::nameserver(&data.path().join("map")).unwrap();
-    let (work, _) =
-        cluster::broker(&data.path().join("work"), &nameserver.to_string(), &[]).unwrap();
-    let (door, proxy) = cluster::proxy(nameserver, &[]).unwrap();
-    Cluster { _data: data, processes: vec![map, work, door], nameserver, proxy }
-}
 
 /// Runs the cases and demands that each ended as it should, and that no process of ours complained.
 fn passes(clients: &[&'static str], place: &Place, only: &[&str], ours: &[Process]) {
@@ -64,20 +47,15 @@ fn place(side: Side, nameserver: SocketAddr, proxy: SocketAddr) -> Place {
     Place { side, nameserver, endpoints: proxy.to_string(), tls: false }
 }
 
-fn all() -> Vec<&'static str> {
-    CLIENTS.map(|(name, _)| name).to_vec()
-}
-
 #[test]
 fn every_client_works_with_a_proxy_before_a_broker() {
     if !stock::wanted() {
         return;
     }
-    let cluster = cluster();
-    let here = place(Side::Ours, cluster.nameserver, cluster.proxy);
-    passes(&all(), &here, &[], &cluster.processes);
-    let encrypted = Place { tls: true, ..here };
-    passes(&TLS_CLIENTS, &encrypted, &OVER_TLS, &cluster.processes);
+    let cluster = Cluster::start().unwrap();
+    let all = CLIENTS.map(|(name, _)| name);
+    passes(&all, &cluster.place(false), &[], &cluster.processes);
+    passes(&TLS_CLIENTS, &cluster.place(true), &OVER_TLS, &cluster.processes);
 }
 
 #[test]

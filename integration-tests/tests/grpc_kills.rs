@@ -93,9 +93,10 @@ fn load(nameserver: SocketAddr, endpoints: &str) -> Process {
 
 /// Waits until this many more messages have been acknowledged.
 fn goes_on(load: &Process, more: usize) {
-    let wanted = History::of(load).acked.len() + more;
-    load.line_within(PATIENCE, |_| (History::of(load).acked.len() >= wanted).then_some(()))
-        .unwrap();
+    let count = || load.said().matches(" acked ").count();
+    let wanted = count() + more;
+    let enough = |line: &str| line.contains(" acked ") && count() >= wanted;
+    load.line_within(PATIENCE, |line| enough(line).then_some(())).unwrap();
 }
 
 fn done(load: &Process) -> History {

@@ -256,7 +256,7 @@ async fn a_transaction_counts_when_it_is_committed() -> Result<()> {
     let producer = Producer::builder(ground.options()?)
         .topic(&topic)
         .checker(move |delivery: Delivery| {
-            let _ = show.send(delivery.body.clone());
+            let _ = show.send(delivery.body);
             async { Resolution::Commit }
         })
         .start()

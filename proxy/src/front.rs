@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use protocol::grpc::{Code, MessageType, TelemetryCommand};
 use protocol::header::pop::ChangeInvisibleTimeReply;
 use remoting::clock;
+use remoting::process::Shutdown;
 use tokio::sync::Notify;
 
 use crate::backend::Backend;
@@ -35,6 +36,8 @@ pub struct Front {
     pub started_ms: i64,
     /// As brokers know us.
     pub own_id: String,
+    /// The process ends: nobody waits for messages any more.
+    pub ending: Shutdown,
 }
 
 /// What a proxy counts.
@@ -67,10 +70,11 @@ pub const RETURN_MS: i64 = 1000;
 
 impl Front {
     /// A proxy before `backend`.
-    pub fn new(config: Config, backend: Backend) -> Arc<Self> {
+    pub fn new(config: Config, backend: Backend, ending: Shutdown) -> Arc<Self> {
         let own_id = format!("ferromq-proxy@{}@{}", config.name, std::process::id());
         Arc::new(Self {
             own_id,
+            ending,
             config,
             backend,
             clients: Clients::default(),

@@ -57,7 +57,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
         }
         out.now.refuse(ReplyTo::new(&request), &Refusal::unsupported(request.code));
     });
-    let front = Front::new(config, Backend::Cluster(cluster.with_tls(tls)));
+    let front = Front::new(config, Backend::Cluster(cluster.with_tls(tls)), shutdown.clone());
     let mut running = serve(front.clone(), calls.clone(), shutdown.clone())?;
     running.serving.spawn(checks::pass_on(front.clone(), questions, shutdown.clone()));
     running.serving.spawn(checks::report(front, shutdown));
@@ -74,7 +74,7 @@ pub fn start_local(
     let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
     let calls = Shutdown::new();
     let (local, mut asked) = Local::new(broker, calls.clone());
-    let front = Front::new(config, Backend::Local(local));
+    let front = Front::new(config, Backend::Local(local), shutdown.clone());
     let mut running = serve(front.clone(), calls.clone(), shutdown.clone())?;
     let ended = shutdown.clone();
     running.serving.spawn(async move {

@@ -26,7 +26,16 @@ pub(crate) struct Log {
     pub(crate) next_prepared: bool,
     pub(crate) closed: bool,
     pub(crate) messages: u64,
+    /// Up to here the file was written, if only with zeros.
+    pub(crate) zeroed: u64,
 }
+
+/// What the file system writes as a whole.
+const BLOCK_BYTES: u64 = 4096;
+/// How far ahead of the log zeros are written when every group is flushed by itself, and from which size on
+/// a group is large enough to do without.
+const AHEAD_BYTES: u64 = 512 << 10;
+const LARGE_GROUP_BYTES: usize = 16 << 10;
 
 /// The range of the log a batch took, and the store time of its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +50,27 @@ impl Store {
     ///
     /// What was appended can be read at once; it is safe from a loss of power when [`Store::durable`] says so.
     pub fn append(&self, batch: &mut Batch, now_ms: i64) -> Result<Appended, AppendError> {
+        let appended = self.append_quietly(batch, now_ms)?;
+        self.core.durable.appended_more(appended.end);
+        Ok(appended)
+    }
+
+    /// The same for a writer that is alone and waits for the disk: when the disk is quick, and every flush is
+    /// to follow at once anyway, it is flushed here instead of by a thread that has to be woken first.
+    /// [`Store::durable_position`] says whether it was.
+    pub fn append_alone(&self, batch: &mut Batch, now_ms: i64) -> Result<Appended, AppendError> {
+        let appended = self.append_quietly(batch, now_ms)?;
+        if !(self.core.durable.is_sync() && self.core.flush_quickly()) {
+            self.core.durable.appended_more(appended.end);
+        }
+        Ok(appended)
+    }
+
+    fn append_quietly(&self, batch: &mut Batch, now_ms: i64) -> Result<Appended, AppendError> {
         let clock = &self.core.config.clock;
         let started = clock.ticks_ns();
         let appended = self.core.append(&mut self.core.log.lock(), batch, now_ms)?;
         self.core.append_ns.record(clock.ticks_ns().saturating_sub(started));
-        self.core.durable.appended_more(appended.end);
         Ok(appended)
     }
 }
@@ -74,7 +99,7 @@ impl Core {
             let position = start + u64::from(item.at);
             batch.patch(index, position, store_timestamp);
         }
-        if let Err(error) = log.segment.file.write_all_at(&batch.bytes, start - log.segment.base) {
+        if let Err(error) = self.write(log, batch) {
             self.take_back(log, batch, start);
             return Err(self.write_error(error));
         }
@@ -91,6 +116,36 @@ impl Core {
             self.allocator.prepare(log.segment.end());
         }
         Ok(Appended { start, end, store_timestamp })
+    }
+
+    /// Writes the batch at the end of the log.
+    ///
+    /// A block that was never written to has to enter the file system's journal before a flush of it is done,
+    /// and that takes as long again as the flush. So zeros are written ahead, and most flushes find only blocks
+    /// that are known. They are written one by one: what the kernel keeps as one piece it also flushes as one.
+    fn write(&self, log: &mut Log, batch: &mut Batch) -> io::Result<()> {
+        let Log { segment, position, zeroed, .. } = log;
+        let (start, bytes) = (*position - segment.base, batch.bytes.len());
+        if !self.durable.is_sync() || bytes >= LARGE_GROUP_BYTES {
+            return segment.file.write_all_at(&batch.bytes, start);
+        }
+        // Whole blocks: of others the rest would have to be read from the disk first.
+        let end = (start + bytes as u64).next_multiple_of(BLOCK_BYTES).min(segment.bytes);
+        batch.bytes.resize((end - start) as usize, 0);
+        let written = segment.file.write_all_at(&batch.bytes, start);
+        batch.bytes.truncate(bytes);
+        written?;
+        if segment.base + end > *zeroed {
+            let ahead = (end + AHEAD_BYTES).min(segment.bytes);
+            let zeros = [0; BLOCK_BYTES as usize];
+            for at in (end..ahead).step_by(BLOCK_BYTES as usize) {
+                let block = &zeros[..zeros.len().min((ahead - at) as usize)];
+                // The messages are written; where no zeros are, flushes only take longer.
+                let _ = segment.file.write_all_at(block, at);
+            }
+            *zeroed = segment.base + ahead;
+        }
+        Ok(())
     }
 
     fn check_writable(&self, log: &Log) -> Result<(), AppendError> {
@@ -134,6 +189,7 @@ impl Core {
         }
         self.segments.push(next.clone());
         log.position = next.base;
+        log.zeroed = next.base;
         log.segment = next;
         log.next_prepared = false;
         self.durable.set_appended(log.position);

@@ -29,8 +29,16 @@ pub(crate) struct Durable {
     waiters: Mutex<Waiters>,
     /// The kernel was told that what lies before this is not needed in memory.
     given_back: AtomicU64,
+    /// Held by whoever flushes.
+    flushing: Mutex<()>,
+    /// A running average, the last flush being an eighth of it.
+    recent_flush_ns: AtomicU64,
     pub(crate) flush_ns: Histogram,
 }
+
+/// A disk is quick when its flushes took less than this lately. Such a flush takes about as long as to
+/// wake another thread for it and to be woken by that.
+const QUICK_FLUSH_NS: u64 = 400_000;
 
 const AWAKE: u8 = 0;
 /// For the end of the flush interval.
@@ -63,6 +71,9 @@ impl Durable {
             changed: Condvar::new(),
             waiters: Mutex::default(),
             given_back: AtomicU64::new(position),
+            flushing: Mutex::default(),
+            // Not quick until it has shown to be.
+            recent_flush_ns: AtomicU64::new(4 * QUICK_FLUSH_NS),
             flush_ns: Histogram::default(),
         }
     }
@@ -75,6 +86,10 @@ impl Durable {
     /// Everything before this position is on disk.
     pub(crate) fn position(&self) -> u64 {
         self.position.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_sync(&self) -> bool {
+        self.flush == Flush::Sync
     }
 
     pub(crate) fn set_appended(&self, position: u64) {
@@ -121,6 +136,13 @@ impl Durable {
             std::mem::take(&mut waiters.by_position)
         };
         waiting.into_values().for_each(Waker::wake);
+    }
+
+    fn took(&self, ns: u64) {
+        self.flush_ns.record(ns);
+        // Only who holds `flushing` comes here.
+        let recent = self.recent_flush_ns.load(Ordering::Relaxed);
+        self.recent_flush_ns.store(recent - recent / 8 + ns / 8, Ordering::Relaxed);
     }
 
     fn settle(&self, position: u64) {
@@ -179,6 +201,22 @@ impl Core {
 
     /// Makes durable what is appended by now; false when the disk failed.
     pub(crate) fn flush_once(&self) -> bool {
+        let _flushing = self.durable.flushing.lock();
+        let flushed = self.flush();
+        self.give_back(self.durable.position());
+        flushed
+    }
+
+    /// The same on the caller's thread, if that is quick; false when others have to be waited for.
+    pub(crate) fn flush_quickly(&self) -> bool {
+        let is_quick = self.durable.recent_flush_ns.load(Ordering::Relaxed) < QUICK_FLUSH_NS;
+        if !is_quick || self.give_back_is_due(self.durable.position()) {
+            return false;
+        }
+        self.durable.flushing.try_lock().is_some_and(|_flushing| self.flush())
+    }
+
+    fn flush(&self) -> bool {
         if self.durable.error().is_some() {
             return false;
         }
@@ -195,9 +233,8 @@ impl Core {
                 return false;
             }
         }
-        self.durable.flush_ns.record(self.config.clock.ticks_ns().saturating_sub(started));
+        self.durable.took(self.config.clock.ticks_ns().saturating_sub(started));
         self.durable.settle(to);
-        self.give_back(to);
         true
     }
 
@@ -205,15 +242,22 @@ impl Core {
     /// again for new ones. Without this a busy log spreads over all memory there is, and on a virtual machine
     /// the first touch of a page costs several times what the write does.
     fn give_back(&self, durable: u64) {
-        let from = self.durable.given_back.load(Ordering::Relaxed);
-        let to = durable.saturating_sub(self.config.hot_bytes_max);
-        if to < from + GIVE_BACK_BYTES {
+        if !self.give_back_is_due(durable) {
             return;
         }
+        let from = self.durable.given_back.load(Ordering::Relaxed);
+        let to = durable.saturating_sub(self.config.hot_bytes_max);
         for segment in self.segments.overlapping(from, to) {
             segment.forget(from, to);
         }
         self.durable.given_back.store(to, Ordering::Relaxed);
+    }
+}
+
+impl Core {
+    fn give_back_is_due(&self, durable: u64) -> bool {
+        let from = self.durable.given_back.load(Ordering::Relaxed);
+        durable.saturating_sub(self.config.hot_bytes_max) >= from + GIVE_BACK_BYTES
     }
 }
 
@@ -229,11 +273,21 @@ pub struct WaitDurable {
 }
 
 impl WaitDurable {
+    /// Everything before this is on disk.
+    pub fn durable_position(&self) -> u64 {
+        self.core.durable.position()
+    }
+
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
     pub(crate) fn new(core: Arc<Core>, position: u64) -> WaitDurable {
         WaitDurable { core, position, id: None }
     }
 
-    fn outcome(&self) -> Option<Result<(), FlushError>> {
+    /// What is known now, without waiting.
+    pub fn outcome(&self) -> Option<Result<(), FlushError>> {
         let durable = &self.core.durable;
         if durable.position() >= self.position {
             return Some(Ok(()));

@@ -245,6 +245,7 @@ impl Core {
             next_prepared: false,
             closed: false,
             messages: 0,
+            zeroed: list[0].base,
         };
         let segment_room = usize::try_from(config.segment_bytes).unwrap_or(usize::MAX);
         let mut core = Core {
@@ -304,6 +305,7 @@ impl Core {
         let log = self.log.get_mut();
         log.segment = last;
         log.position = walked.end;
+        log.zeroed = walked.end;
         log.store_timestamp = walked.store_timestamp.max(before);
         // Everything that was found is on disk before the first append builds on it.
         for segment in self.segments.overlapping(from, walked.end.max(from + 1)) {

@@ -14,6 +14,9 @@ use crate::{Core, Store};
 
 /// Units looked at in one step.
 const STEP: usize = 128;
+/// Records up to this size that lie apart are copied together: a slice of its own for each would cost the
+/// cores more, fighting for the mapping's count of references, than the copy does.
+const GATHER_BYTES_MAX: usize = 2048;
 
 /// Where one read ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +69,7 @@ pub struct Read {
     pub next_offset: i64,
     pub min_offset: i64,
     pub max_offset: i64,
-    /// The records, one after another; neighbours in the log share a slice.
+    /// The records, one after another; neighbours in the log, and small ones, share a slice.
     pub slices: SmallVec<[Bytes; 2]>,
     pub entries: Vec<Entry>,
     pub bytes: usize,
@@ -312,8 +315,11 @@ impl Core {
         slices: &mut SmallVec<[Bytes; 2]>,
     ) -> Result<(), ReadError> {
         let mut segment: Option<Arc<Segment>> = None;
+        let mut mapped: Option<(u64, Bytes)> = None;
+        let mut gathered = Vec::new();
+        let is_small = |run: &&Run| run.bytes <= GATHER_BYTES_MAX;
         let (hot_from, appended) = (self.hot_from(), self.durable.appended());
-        for run in runs {
+        for (index, run) in runs.iter().enumerate() {
             let end = run.position.saturating_add(run.bytes as u64);
             if segment.as_ref().is_none_or(|s| run.position < s.base || end > s.end()) {
                 segment = self.segments.find(run.position);
@@ -324,9 +330,23 @@ impl Core {
             };
             if run.position >= hot_from {
                 let from = (run.position - segment.base) as usize;
-                slices.push(segment.mapped()?.slice(from..from + run.bytes));
+                let map = match &mut mapped {
+                    Some((base, map)) if *base == segment.base => map,
+                    other => &other.insert((segment.base, segment.mapped()?)).1,
+                };
+                if runs.len() > 1 && is_small(&run) {
+                    if gathered.is_empty() {
+                        let small = runs[index..].iter().filter(is_small);
+                        gathered.reserve(small.map(|run| run.bytes).sum());
+                    }
+                    gathered.extend_from_slice(&map[from..from + run.bytes]);
+                } else {
+                    push_gathered(&mut gathered, slices);
+                    slices.push(map.slice(from..from + run.bytes));
+                }
                 continue;
             }
+            push_gathered(&mut gathered, slices);
             let mut buffer = vec![0; run.bytes];
             if access == Access::Blocking {
                 segment.read(run.position, &mut buffer)?;
@@ -336,6 +356,7 @@ impl Core {
             check_records(&buffer, run)?;
             slices.push(buffer.into());
         }
+        push_gathered(&mut gathered, slices);
         Ok(())
     }
 
@@ -445,6 +466,12 @@ fn cold(read: Read, offset: i64) -> Read {
         slices: SmallVec::new(),
         bytes: 0,
         ..read
+    }
+}
+
+fn push_gathered(gathered: &mut Vec<u8>, slices: &mut SmallVec<[Bytes; 2]>) {
+    if !gathered.is_empty() {
+        slices.push(std::mem::take(gathered).into());
     }
 }
 

@@ -213,7 +213,7 @@ impl Popped {
     }
 
     fn end_of_fresh(&self, ledger: &Ledger) -> i64 {
-        self.fresh.last().map_or(ledger.next(), |run| run.last() + 1)
+        self.fresh.last().map_or_else(|| ledger.next(), |run| run.last() + 1)
     }
 
     fn read(first: u8, input: &mut &[u8], ledger: &Ledger, base_ms: i64) -> Option<Self> {

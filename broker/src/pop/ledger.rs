@@ -13,8 +13,6 @@ use super::event::{Event, Popped};
 
 /// Messages of one queue that one group may have taken and not settled.
 pub const IN_FLIGHT_MAX: usize = 65_536;
-/// Deliveries are counted no further.
-const ATTEMPTS_MAX: u16 = u16::MAX;
 
 /// Up to 64 messages: bit `n` is the one at `first + n`. The lowest bit is always set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -333,7 +331,7 @@ impl Ledger {
         let more = u16::from(!retaken);
         for run in again {
             let Some(hold) = self.take(*run) else { continue };
-            let attempts = hold.attempts.saturating_add(more).min(ATTEMPTS_MAX);
+            let attempts = hold.attempts.saturating_add(more);
             self.insert(Hold { popped_ms: *at_ms, hidden_until_ms, attempts, ..hold });
         }
         for run in fresh {

@@ -99,10 +99,8 @@ impl World {
         let before = self.model.held.get(&offset).map_or(0, |held| held.attempts);
         let attempts = before + more;
         let popped_ms = self.now_ms;
-        if more > 0 {
-            if let Some(held) = self.model.held.get(&offset) {
-                assert!(held.until_ms <= self.now_ms, "seed {}: {offset} is hidden", self.seed);
-            }
+        if let Some(held) = self.model.held.get(&offset).filter(|_| more > 0) {
+            assert!(held.until_ms <= self.now_ms, "seed {}: {offset} is hidden", self.seed);
         }
         self.model.held.insert(offset, Held { popped_ms, until_ms, attempts });
         self.handles.push((offset, popped_ms));

@@ -11,6 +11,7 @@ use protocol::header::pop::{
 use protocol::header::pull::PeekMessage;
 use protocol::reply::{Refusal, ReplyCode};
 use remoting::outbox::{Chunk, Outbox, ReplyTo};
+use store::Access;
 
 use super::handle::{self, Handle};
 use super::ledger::Runs;
@@ -28,7 +29,7 @@ pub fn pop(context: &Context<'_>, out: &mut Outbox) {
         Ok(pop) => pop,
         Err(refusal) => return out.now.refuse(to, &refusal),
     };
-    match pop.look() {
+    match pop.look(Access::Cached) {
         Ok(Look::Found(reply)) => {
             pop.pass_on(&reply);
             give(&mut out.now, to, &reply);

@@ -35,6 +35,8 @@ const WAIT_MS_MAX: i64 = 300_000;
 const ANSWER_EARLIER_MS: i64 = 50;
 /// A request that is later than this is not served: nobody would take the messages.
 const LATE_MS: i64 = 500;
+/// How often what is to be taken is brought into memory before the queues are looked at beside the disk.
+const COLD_MAX: u32 = 3;
 /// When to look again for what is due and cannot be had, and at the latest.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(3600);
@@ -79,6 +81,11 @@ pub struct Message {
     pub bytes: u32,
 }
 
+/// Takes messages, or waits for them as long as the request says.
+pub async fn pop(broker: &Arc<Broker>, request: &PopMessage) -> Result<PopReply, Refusal> {
+    Pop::check(broker, request)?.serve().await
+}
+
 /// What one look at the queues gave.
 #[derive(Debug)]
 pub enum Look {
@@ -98,6 +105,7 @@ pub type Cold = SmallVec<[(QueueRef, i64, usize); 2]>;
 /// What is being put together for one request.
 #[derive(Debug)]
 struct Basket {
+    access: Access,
     now_ms: i64,
     bytes_max: usize,
     bytes: usize,
@@ -198,12 +206,12 @@ impl Pop {
         })
     }
 
-    /// Takes what there is now.
-    pub fn look(&self) -> Result<Look, Refusal> {
-        let mut basket = Basket::new(&self.broker);
+    /// Takes what there is now, on a thread that may wait for the disk or on one that may not.
+    pub fn look(&self, access: Access) -> Result<Look, Refusal> {
+        let mut basket = Basket::new(&self.broker, access);
         let turn = self.consumption.turn.fetch_add(1, Ordering::Relaxed);
         // Retries get the first look in one of five, so that neither side waits for the other to run dry.
-        let retries_first = turn % 5 == 0;
+        let retries_first = turn.is_multiple_of(5);
         let looked = if retries_first {
             self.retries(&mut basket, turn).and_then(|()| self.queues(&mut basket, turn))
         } else {
@@ -337,19 +345,7 @@ impl Pop {
             });
             self.broker.pops.record(place, &mut ledger, &event, now_ms)?;
         }
-        for (offset, times) in std::mem::take(&mut taken.dead) {
-            let event = Event::Popped(Popped {
-                at_ms: now_ms,
-                hidden_ms: BURY_MS,
-                attempt: ledger.attempt(),
-                retaken: true,
-                again: Runs::from_slice(&[Run { first: offset, bits: 1 }]),
-                fresh: Runs::new(),
-                next,
-            });
-            self.broker.pops.record(place, &mut ledger, &event, now_ms)?;
-            basket.dead.push(Dead { place: place.clone(), offset, times, popped_ms: now_ms });
-        }
+        self.keep_dead(basket, place, &mut ledger, std::mem::take(&mut taken.dead))?;
         basket.due_ms = [basket.due_ms, ledger.due_ms(now_ms)].into_iter().flatten().min();
         if !(self.order && ledger.is_blocked(now_ms, 0)) {
             basket.rest += (max_offset - next).max(0);
@@ -359,6 +355,31 @@ impl Pop {
         }
         drop(ledger);
         basket.put(place, taken, self.order);
+        Ok(())
+    }
+
+    /// The broker takes for itself what was delivered too often, until it is among the dead letters.
+    fn keep_dead(
+        &self,
+        basket: &mut Basket,
+        place: &Arc<Place>,
+        ledger: &mut Ledger,
+        dead: Vec<(i64, i32)>,
+    ) -> Result<(), Refusal> {
+        let now_ms = basket.now_ms;
+        for (offset, times) in dead {
+            let event = Event::Popped(Popped {
+                at_ms: now_ms,
+                hidden_ms: BURY_MS,
+                attempt: ledger.attempt(),
+                retaken: true,
+                again: Runs::from_slice(&[Run { first: offset, bits: 1 }]),
+                fresh: Runs::new(),
+                next: ledger.next(),
+            });
+            self.broker.pops.record(place, ledger, &event, now_ms)?;
+            basket.dead.push(Dead { place: place.clone(), offset, times, popped_ms: now_ms });
+        }
         Ok(())
     }
 
@@ -393,7 +414,7 @@ impl Pop {
     ) -> Result<(), Refusal> {
         let span = usize::try_from(run.last() - run.first + 1).unwrap_or(64);
         let limits = Limits { messages: span, bytes: usize::MAX, scan: span };
-        let read = self.read(place, run.first, limits, store::All)?;
+        let read = self.read(basket, place, run.first, limits, store::All)?;
         let mut found = 0u64;
         match read.status {
             Status::Cold => {
@@ -444,10 +465,14 @@ impl Pop {
         // A second and a third time when retention was here, or the queue is not the one it was.
         for _ in 0..3 {
             let read = match place.kind {
-                Kind::Topic => self.read(place, ledger.next(), limits, &self.tags)?,
-                Kind::Retry => {
-                    self.read(place, ledger.next(), limits, OfTopic(&self.consumption.topic))?
-                }
+                Kind::Topic => self.read(basket, place, ledger.next(), limits, &self.tags)?,
+                Kind::Retry => self.read(
+                    basket,
+                    place,
+                    ledger.next(),
+                    limits,
+                    OfTopic(&self.consumption.topic),
+                )?,
             };
             match read.status {
                 Status::Found => {
@@ -478,12 +503,13 @@ impl Pop {
 
     fn read(
         &self,
+        basket: &Basket,
         place: &Place,
         offset: i64,
         limits: Limits,
         filter: impl Filter,
     ) -> Result<Read, Refusal> {
-        let read = self.broker.store.read(place.queue, offset, limits, Access::Cached, filter);
+        let read = self.broker.store.read(place.queue, offset, limits, basket.access, filter);
         read.map_err(crate::offsets::requests::unreadable)
     }
 
@@ -610,7 +636,7 @@ impl Pop {
 
     /// The next messages, which stay where they are. May wait for the disk.
     pub fn peek(&self) -> Result<PopReply, Refusal> {
-        let mut basket = Basket::new(&self.broker);
+        let mut basket = Basket::new(&self.broker, Access::Blocking);
         let count = self.topic.config.read_queue_nums;
         let queues = if self.queue_id >= 0 { self.queue_id..self.queue_id + 1 } else { 0..count };
         for queue_id in queues {
@@ -650,22 +676,30 @@ impl Pop {
 
     /// Takes what there is, or waits for it.
     pub async fn serve(self) -> Result<PopReply, Refusal> {
+        Arc::new(self).wait().await
+    }
+
+    async fn wait(self: Arc<Self>) -> Result<PopReply, Refusal> {
         let mut ticket: Option<Ticket> = None;
         let mut time_up = std::pin::pin!(tokio::time::sleep(Duration::from_millis(
             u64::try_from(self.wait_ms).unwrap_or(0)
         )));
         let shutdown = self.broker.shutdown.clone();
         let mut full = false;
+        let mut colds = 0;
         loop {
             let mut arrived = std::pin::pin!(self.consumption.arrived.notified());
             // From here on no arrival is missed.
             arrived.as_mut().enable();
-            let (due_ms, mut reply) = match self.look()? {
+            let look =
+                if colds < COLD_MAX { self.look(Access::Cached) } else { self.look_long().await };
+            let (due_ms, mut reply) = match look? {
                 Look::Found(reply) => {
                     self.pass_on(&reply);
                     return Ok(reply);
                 }
                 Look::Cold(cold) => {
+                    colds += 1;
                     self.warm(cold).await;
                     continue;
                 }
@@ -695,6 +729,13 @@ impl Pop {
                 return Ok(reply);
             }
         }
+    }
+
+    /// Looks on a thread that may wait for the disk: what was brought in does not stay in memory.
+    async fn look_long(self: &Arc<Self>) -> Result<Look, Refusal> {
+        let pop = self.clone();
+        let look = tokio::task::spawn_blocking(move || pop.look(Access::Blocking));
+        look.await.unwrap_or_else(|_| Err(crate::broker::defect()))
     }
 
     /// Has the disk read what was not in memory.
@@ -755,8 +796,9 @@ impl Taken {
 }
 
 impl Basket {
-    fn new(broker: &Broker) -> Self {
+    fn new(broker: &Broker, access: Access) -> Self {
         Self {
+            access,
             now_ms: clock::now_ms(),
             bytes_max: broker.config.load().pull_bytes_max.max(1),
             bytes: 0,

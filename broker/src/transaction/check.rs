@@ -34,7 +34,11 @@ const REST_MS: i64 = 1000;
 
 /// Reads what was ended among the half messages that are not done with.
 pub fn load(broker: &Broker) -> Result<(), ReadError> {
-    let committed = |topic| broker.offsets.committed(GROUP, topic, QUEUE).unwrap_or(0);
+    // A queue that began again has less than what was noted of it.
+    let committed = |topic| {
+        let noted = broker.offsets.committed(GROUP, topic, QUEUE).unwrap_or(0);
+        noted.min(end_of(broker, topic))
+    };
     let mut ledger = Ledger::new(committed(name::TRANSACTION_HALF_TOPIC));
     let mut from = committed(name::TRANSACTION_OP_TOPIC);
     loop {
@@ -61,7 +65,7 @@ fn read(
     let Some(queue) = broker.store.find_queue(topic, QUEUE) else { return Ok(None) };
     let limits = Limits { messages: STEP_MESSAGES, bytes: 4 << 20, scan: STEP_MESSAGES };
     let read = broker.store.read(queue, from, limits, Access::Blocking, store::All)?;
-    if matches!(read.status, Status::Empty | Status::AtEnd) {
+    if matches!(read.status, Status::Empty | Status::AtEnd | Status::BeyondEnd) {
         return Ok(None);
     }
     for slice in &read.slices {
@@ -253,14 +257,15 @@ fn ask(broker: &Broker, half: &Half, message: &Record<'_>) {
     debug!(group, topic, "no producer of this group is connected that could be asked");
 }
 
+fn end_of(broker: &Broker, topic: &str) -> i64 {
+    broker.store.find_queue(topic, QUEUE).map_or(0, |queue| broker.store.max_offset(queue))
+}
+
 /// Writes down from where a start has to read. Loses nothing if it is lost.
 fn note_done(broker: &Broker) {
     // The ends first: an end that is there by then is about a half message that was there before.
-    let end_of = |topic| {
-        broker.store.find_queue(topic, QUEUE).map_or(0, |queue| broker.store.max_offset(queue))
-    };
-    let ends = end_of(name::TRANSACTION_OP_TOPIC);
-    let halves = end_of(name::TRANSACTION_HALF_TOPIC);
+    let ends = end_of(broker, name::TRANSACTION_OP_TOPIC);
+    let halves = end_of(broker, name::TRANSACTION_HALF_TOPIC);
     let (halves, ends) = {
         let mut ledger = broker.transactions.ledger.lock();
         ledger.mark(halves, ends);

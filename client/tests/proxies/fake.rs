@@ -16,14 +16,14 @@ use tokio_util::sync::CancellationToken;
 
 /// A call as it came: the name of the RPC, its headers, its request.
 #[derive(Debug, Clone)]
-pub struct Call {
+pub(crate) struct Call {
     pub rpc: String,
     pub headers: HeaderMap,
     pub request: Bytes,
 }
 
 /// What a proxy does with a call.
-pub enum Answer {
+pub(crate) enum Answer {
     /// The messages of the answer, encoded.
     Messages(Vec<Vec<u8>>),
     /// The connection breaks.
@@ -33,7 +33,7 @@ pub enum Answer {
 pub type Handler = dyn Fn(&Call) -> Answer + Send + Sync;
 
 /// A proxy; it ends when it is dropped.
-pub struct Proxy {
+pub(crate) struct Proxy {
     pub address: SocketAddr,
     pub calls: Arc<Mutex<Vec<Call>>>,
     /// Settings that clients have told.
@@ -58,7 +58,7 @@ struct Shared {
 
 impl Proxy {
     /// Answers with `handler`, and settings with `told`.
-    pub async fn start(
+    pub(crate) async fn start(
         told: grpc::Settings,
         handler: impl Fn(&Call) -> Answer + Send + Sync + 'static,
     ) -> Self {
@@ -88,11 +88,11 @@ impl Proxy {
     }
 
     /// Breaks all connections and takes no more.
-    pub fn die(&self) {
+    pub(crate) fn die(&self) {
         self.life.cancel();
     }
 
-    pub fn count(&self, rpc: &str) -> usize {
+    pub(crate) fn count(&self, rpc: &str) -> usize {
         self.calls.lock().iter().filter(|call| call.rpc == rpc).count()
     }
 }
@@ -180,17 +180,17 @@ fn framed(message: &[u8]) -> Bytes {
     framed.freeze()
 }
 
-pub fn status(code: Code) -> grpc::Status {
+pub(crate) fn status(code: Code) -> grpc::Status {
     grpc::Status { code: code.into(), message: format!("{code:?}") }
 }
 
 /// An answer of one message.
-pub fn one(message: &impl prost::Message) -> Answer {
+pub(crate) fn one(message: &impl prost::Message) -> Answer {
     Answer::Messages(vec![message.encode_to_vec()])
 }
 
 /// The answers any proxy gives to what is not tested: routes of one queue here, and OK.
-pub fn usual(call: &Call) -> Answer {
+pub(crate) fn usual(call: &Call) -> Answer {
     let ok = Some(status(Code::Ok));
     match call.rpc.as_str() {
         "QueryRoute" => {
@@ -245,11 +245,11 @@ pub fn usual(call: &Call) -> Answer {
 
 /// Counts how often it is asked.
 #[derive(Default)]
-pub struct Turns(AtomicUsize);
+pub(crate) struct Turns(AtomicUsize);
 
 impl Turns {
     /// 0 the first time.
-    pub fn next(&self) -> usize {
+    pub(crate) fn next(&self) -> usize {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
 }

@@ -4,10 +4,11 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use integration_tests::cluster::Cluster;
 use integration_tests::suites::{self, CLIENTS, Outcome, Place};
 
-const USAGE: &str = "matrix --nameserver HOST:PORT --endpoints HOST:PORT [--side ours|stock] [--tls] \
-                     [--clients NAME,NAME] [--only CASE,CASE]";
+const USAGE: &str = "matrix [--nameserver HOST:PORT --endpoints HOST:PORT [--side ours|stock|our-proxy|stock-proxy]] \
+                     [--tls] [--clients NAME,NAME] [--only CASE,CASE]";
 
 fn main() -> Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -22,11 +23,19 @@ fn main() -> Result<ExitCode> {
     {
         bail!("{flag} is unknown\n{USAGE}");
     }
-    let place = Place {
-        side: value("--side").unwrap_or("ours").parse()?,
-        nameserver: value("--nameserver").context(USAGE)?.parse()?,
-        endpoints: value("--endpoints").context(USAGE)?.to_owned(),
-        tls: args.iter().any(|argument| argument == "--tls"),
+    let tls = args.iter().any(|argument| argument == "--tls");
+    let own = match value("--nameserver") {
+        None => Some(Cluster::start()?),
+        Some(_) => None,
+    };
+    let place = match &own {
+        Some(cluster) => cluster.place(tls),
+        None => Place {
+            side: value("--side").unwrap_or("ours").parse()?,
+            nameserver: value("--nameserver").context(USAGE)?.parse()?,
+            endpoints: value("--endpoints").context(USAGE)?.to_owned(),
+            tls,
+        },
     };
     let listed = |name| value(name).map(|list| list.split(',').collect::<Vec<_>>());
     let known =

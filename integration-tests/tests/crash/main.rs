@@ -97,13 +97,17 @@ fn start(data: &Path, flush: &str) -> Result<Standalone> {
     Standalone::start(data, &settings(flush))
 }
 
-fn settings(flush: &str) -> [(&str, &str); 8] {
+fn settings(flush: &str) -> [(&str, &str); 11] {
     [
         ("flushDiskType", flush),
         ("mappedFileSizeCommitLog", "1048576"),
         ("maxMessageSize", "262144"),
         ("maxTransferCountOnMessageInMemory", "1000"),
         ("maxTransferBytesOnMessageInMemory", "1048576"),
+        // However full the disk of this machine is, nothing is deleted.
+        ("diskMaxUsedSpaceRatio", "100"),
+        ("diskSpaceCleanForciblyRatio", "100"),
+        ("diskSpaceWarningLevelRatio", "100"),
         ("transactionTimeOut", "50"),
         ("transactionCheckInterval", "100"),
         ("transactionCheckMax", "1000000"),

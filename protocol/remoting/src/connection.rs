@@ -5,6 +5,7 @@ use std::io::IoSlice;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, warn};
 
 use crate::clock;
+use crate::look::Look;
 use crate::outbox::{Chunk, Later, Outbox, Pause, ReplyTo};
 use crate::peer::Peer;
 use crate::process::Shutdown;
@@ -36,6 +38,9 @@ const LINGER_QUIET_MAX: Duration = Duration::from_millis(20);
 
 /// Answers gathered for one write; at the limit they are written before more is served.
 const WRITE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The connection that was served last.
+static SERVED_LAST: AtomicU64 = AtomicU64::new(0);
 
 const READ_BYTES_MIN: usize = 4 * 1024;
 const READ_BYTES_MAX: usize = 256 * 1024;
@@ -80,6 +85,7 @@ pub(crate) async fn run<S: Session>(
         input,
         written: 0,
         begun: false,
+        look: Look::new(clock::instant()),
     };
     // A defect ends this connection; what is known of its peer is cleaned up all the same.
     let serving = AssertUnwindSafe(connection.serve(&mut session, &peer, &shutdown));
@@ -135,6 +141,7 @@ struct Connection<T> {
     written: usize,
     /// Whole frames may be left in `input`, their answers to be written after others.
     begun: bool,
+    look: Look,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
@@ -144,12 +151,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         peer: &Peer,
         shutdown: &Shutdown,
     ) -> Result<(), Failure> {
-        let mut active = clock::instant();
         let mut idle = tokio::time::interval(IDLE_MAX / 4);
         self.begun = !self.input.is_empty();
         self.go_on(session, peer, shutdown).await?;
         loop {
             self.reserve();
+            let looks = self.look.is_on() && self.goes_on_looking(peer);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return self.drain().await,
@@ -170,21 +177,30 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                     if read? == 0 {
                         return Ok(());
                     }
+                    self.out.alone = SERVED_LAST.swap(peer.id, Ordering::Relaxed) == peer.id;
+                    self.look.arrived(self.out.alone, clock::instant());
                     self.decode(session, peer)?;
                 }
                 _ = idle.tick() => {
                     let waits = !self.later.is_empty() || self.out.pause.is_some();
-                    if active.elapsed() >= IDLE_MAX && !waits {
+                    if self.look.silence(clock::instant()) >= IDLE_MAX && !waits {
                         return Ok(());
                     }
                     continue;
                 }
+                // Others that are ready are served in between.
+                () = tokio::task::yield_now(), if looks => continue,
             }
-            active = clock::instant();
             self.take_ready();
             self.write_all(shutdown).await?;
             self.go_on(session, peer, shutdown).await?;
+            self.look.answered(clock::instant());
         }
+    }
+
+    fn goes_on_looking(&mut self, peer: &Peer) -> bool {
+        let alone = self.later.is_empty() && SERVED_LAST.load(Ordering::Relaxed) == peer.id;
+        self.look.goes_on(alone, clock::instant())
     }
 
     /// Serves what is left of the last read.

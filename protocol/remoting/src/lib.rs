@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod connection;
 pub mod inside;
+mod look;
 pub mod opening;
 pub mod outbox;
 pub mod peer;
@@ -11,3 +12,4 @@ pub mod process;
 pub mod server;
 pub mod settings;
 pub mod tls;
+pub mod workers;

@@ -34,6 +34,8 @@ pub(crate) type Pause = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[derive(Default)]
 pub struct Outbox {
     pub now: Chunk,
+    /// Since the last read of this connection, nothing of any other was served.
+    pub alone: bool,
     pub(crate) later: Vec<Held>,
     /// The size of the request that is being served, which its answer may keep until it is there.
     pub(crate) serving_bytes: usize,

@@ -1,4 +1,4 @@
-//! Listens, accepts, and gives every connection its task.
+//! Listens, accepts, and gives every connection its task on one of the workers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use crate::opening::{self, Language, Opened, Refused, Stream};
 use crate::peer::Peer;
 use crate::process::Shutdown;
 use crate::tls::{Acceptor, Connector};
+use crate::workers::Workers;
 
 /// Connections one listener serves at a time; one more is closed at once.
 pub const CONNECTIONS_MAX: usize = 16_000;
@@ -58,6 +59,16 @@ impl Server {
 
     /// Serves until `shutdown`, then waits for the connections to answer what is in flight.
     pub async fn serve<S: Service>(self, service: Arc<S>, shutdown: Shutdown) {
+        self.serve_on(&Workers::here(), service, shutdown).await;
+    }
+
+    /// The same, with the connections on `workers`.
+    pub async fn serve_on<S: Service>(
+        self,
+        workers: &Workers,
+        service: Arc<S>,
+        shutdown: Shutdown,
+    ) {
         let open = Arc::new(AtomicUsize::new(0));
         let tasks = TaskTracker::new();
         loop {
@@ -71,12 +82,17 @@ impl Server {
                     drop(stream);
                 }
                 Ok((stream, remote)) => {
+                    let Ok(stream) = stream.into_std() else { continue };
                     // A token of its own, as each connection looks at it whenever it has read.
                     let (open, shutdown) = (open.clone(), shutdown.child_token());
                     let (service, tls) = (service.clone(), self.tls.clone());
                     open.fetch_add(1, Ordering::Relaxed);
-                    tasks.spawn(async move {
-                        serve_one(stream, remote, &service, &tls, shutdown).await;
+                    workers.spawn(&tasks, async move {
+                        // Known to the runtime of its worker from here on.
+                        match TcpStream::from_std(stream) {
+                            Ok(stream) => serve_one(stream, remote, &service, &tls, shutdown).await,
+                            Err(error) => warn!(%remote, %error, "cannot serve a connection"),
+                        }
                         open.fetch_sub(1, Ordering::Relaxed);
                     });
                 }

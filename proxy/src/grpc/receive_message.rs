@@ -58,10 +58,11 @@ pub(super) async fn receive_message(
     let limit = limit.unwrap_or(polling + GRACE);
     // Half of the reserve is for the broker's lateness, half for the way to the client.
     let limit = limit.saturating_sub(front.config.polling_reserve / 2);
-    match tokio::time::timeout(limit, taking).await {
-        Ok(Ok(taken)) => found(front, taken),
-        Ok(Err(failure)) => failed(failure),
-        Err(_) => failed(nothing()),
+    tokio::select! {
+        biased;
+        taken = taking => taken.map_or_else(failed, |taken| found(front, taken)),
+        () = tokio::time::sleep(limit) => failed(nothing()),
+        () = front.ending.cancelled() => failed(nothing()),
     }
 }
 

@@ -9,7 +9,6 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
 import org.apache.rocketmq.client.apis.ClientConfiguration;
-import org.apache.rocketmq.client.apis.ClientException;
 import org.apache.rocketmq.client.apis.ClientServiceProvider;
 import org.apache.rocketmq.client.apis.consumer.FilterExpression;
 import org.apache.rocketmq.client.apis.consumer.SimpleConsumer;
@@ -60,10 +59,10 @@ public final class Load {
                 producer.send(CLIENT.newMessageBuilder().setTopic(topic).setBody(body).build());
                 say("sent " + prefix + i);
                 Thread.sleep(2);
-            } catch (ClientException failed) {
-                say("send-failed " + prefix + i + " " + failed.toString().replace('\n', ' '));
             } catch (InterruptedException interrupted) {
                 return;
+            } catch (Exception failed) {
+                failed("send-failed " + prefix + i, failed);
             }
         }
     }
@@ -76,13 +75,26 @@ public final class Load {
                     LAST_RECEIVED.set(System.currentTimeMillis());
                     String text = Stage.text(message);
                     say("got " + text + " " + message.getDeliveryAttempt());
-                    consumer.ack(message);
-                    say("acked " + text);
+                    ack(consumer, message, text);
                 }
-            } catch (ClientException failed) {
-                say("receive-failed " + failed.toString().replace('\n', ' '));
+            } catch (Exception failed) {
+                failed("receive-failed", failed);
             }
         }
+    }
+
+    private static void ack(SimpleConsumer consumer, MessageView message, String text) {
+        try {
+            consumer.ack(message);
+            say("acked " + text);
+        } catch (Exception failed) {
+            failed("ack-failed " + text, failed);
+        }
+    }
+
+    /** Whatever a client throws while servers die, it goes on. */
+    private static void failed(String what, Exception failed) {
+        say(what + " " + failed.toString().replace('\n', ' '));
     }
 
     private static void say(String line) {

@@ -34,6 +34,9 @@ final class Stage implements AutoCloseable {
     /** The shortest a server allows; the longest a test wants to wait. */
     static final Duration INVISIBLE = Duration.ofSeconds(10);
 
+    /** How long the clients of a case may take to close. */
+    private static final long CLOSE_MILLIS = 10_000;
+
     private static final ClientServiceProvider CLIENT = ClientServiceProvider.loadService();
 
     final String topic;
@@ -207,14 +210,29 @@ final class Stage implements AutoCloseable {
         return Arrays.asList(IntStream.range(0, count).mapToObj(i -> prefix + i).toArray(String[]::new));
     }
 
+    /** A push consumer waits for its receives, which are long, so all are closed side by side and not awaited for ever. */
     @Override
     public void close() {
-        while (!closing.isEmpty()) {
-            try {
-                closing.pop().close();
-            } catch (Exception ended) {
-                System.out.println("closing a client: " + ended);
+        List<Thread> threads = new ArrayList<>();
+        for (Closeable client : closing) {
+            Thread thread = new Thread(() -> {
+                try {
+                    client.close();
+                } catch (Exception ended) {
+                    System.out.println("closing a client: " + ended);
+                }
+            });
+            thread.setDaemon(true);
+            thread.start();
+            threads.add(thread);
+        }
+        long deadline = System.currentTimeMillis() + CLOSE_MILLIS;
+        try {
+            for (Thread thread : threads) {
+                thread.join(Math.max(1, deadline - System.currentTimeMillis()));
             }
+        } catch (InterruptedException interrupted) {
+            Thread.currentThread().interrupt();
         }
     }
 }

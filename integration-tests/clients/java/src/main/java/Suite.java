@@ -32,6 +32,7 @@ public final class Suite {
     private static Suite all() {
         Suite suite = new Suite();
         TransactionCases.addTo(suite);
+        PopCases.addTo(suite);
         RetryCases.addTo(suite);
         ConsumeCases.addTo(suite);
         OrderCases.addTo(suite);

@@ -1,0 +1,256 @@
+//! A broker and a proxy before it, in this process: either as one, or as a cluster with a nameserver.
+#![allow(dead_code, reason = "each test file uses its part of it")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use broker::process::Running as Work;
+use prost::Message as ProstMessage;
+use protocol::body::SubscriptionGroupConfig;
+use protocol::frame::Command;
+use protocol::grpc::*;
+use protocol::header::Empty;
+use protocol::header::topic::CreateTopic;
+use protocol::json::{self, Dialect};
+use proxy::config::{Config, Listener};
+use proxy::process::Running;
+use remoting::pool::Pool;
+use remoting::process::Shutdown;
+use tonic::Streaming;
+use tonic::transport::Channel;
+use tonic_prost::ProstCodec;
+
+pub const WAIT: Duration = Duration::from_secs(60);
+
+/// How the proxy reaches its broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Inside,
+    Cluster,
+}
+
+pub struct Stage {
+    pub way: Way,
+    pub work: Work,
+    pub proxy: Running,
+    pool: Pool,
+    channel: Channel,
+    shutdown: Shutdown,
+    _folder: tempfile::TempDir,
+}
+
+fn any() -> Listener {
+    Listener {
+        name: String::new(),
+        bind: ([127, 0, 0, 1], 0).into(),
+        advertise: None,
+        optional: false,
+    }
+}
+
+impl Stage {
+    pub async fn new(way: Way) -> Self {
+        let listeners = vec![any()];
+        Self::with(way, Config { listeners, ..Config::default() }).await
+    }
+
+    pub async fn with(way: Way, mut config: Config) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let shutdown = Shutdown::new();
+        let map = nameserver::config::Config::new(&folder.path().join("map"));
+        let map = nameserver::start(map, ([127, 0, 0, 1], 0).into(), shutdown.clone());
+        let map = map.await.unwrap().address.to_string();
+        let root = folder.path().join("store").display().to_string();
+        let given = [
+            ("storePathRootDir", root.as_str()),
+            ("listenPort", "0"),
+            ("brokerName", "b-a"),
+            ("namesrvAddr", &map),
+            ("mappedFileSizeCommitLog", "16777216"),
+        ];
+        let given = given.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let settings = broker::config::Config::new(given).unwrap();
+        let work = broker::process::start(settings, shutdown.clone()).await.unwrap();
+        config.nameservers = vec![map];
+        let proxy = match way {
+            Way::Inside => {
+                proxy::process::start_local(config, work.broker.clone(), shutdown.clone()).unwrap()
+            }
+            Way::Cluster => proxy::process::start(config, shutdown.clone()).await.unwrap(),
+        };
+        let uri = format!("http://{}", proxy.addresses[0]);
+        let channel = Channel::from_shared(uri).unwrap().connect().await.unwrap();
+        let pool = Pool::new(shutdown.clone());
+        Self { way, work, proxy, pool, channel, shutdown, _folder: folder }
+    }
+
+    async fn admin(&self, command: Command<'static>) {
+        let address = self.work.address.to_string();
+        let reply = self.pool.call(&address, command, WAIT).await.unwrap();
+        assert_eq!(reply.code, 0, "{:?}", reply.remark);
+    }
+
+    pub async fn topic(&self, topic: &str, kind: &str, queues: i32) {
+        let header = CreateTopic {
+            topic: topic.to_owned(),
+            default_topic: "TBW102".to_owned(),
+            read_queue_nums: queues,
+            write_queue_nums: queues,
+            perm: 6,
+            topic_filter_type: "SINGLE_TAG".to_owned(),
+            topic_sys_flag: None,
+            order: false,
+            attributes: Some(format!("+message.type={kind}")),
+            force: None,
+        };
+        self.admin(Command::request(17, &header)).await;
+    }
+
+    pub async fn group(&self, group: &str, in_order: bool, retries: i32) {
+        let config = SubscriptionGroupConfig {
+            group_name: group.to_owned(),
+            consume_message_orderly: in_order,
+            retry_max_times: retries,
+            ..SubscriptionGroupConfig::default()
+        };
+        let body = json::write(&config, Dialect::Standard);
+        self.admin(Command::request(200, &Empty {}).with_body(body)).await;
+    }
+
+    pub fn request<T>(&self, message: T, timeout: Option<Duration>) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        request.metadata_mut().insert("x-mq-client-id", "tester".parse().unwrap());
+        if let Some(timeout) = timeout {
+            request.set_timeout(timeout);
+        }
+        request
+    }
+
+    async fn client(&self) -> tonic::client::Grpc<Channel> {
+        let mut client =
+            tonic::client::Grpc::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
+        client.ready().await.unwrap();
+        client
+    }
+
+    /// Asks for one answer.
+    pub async fn ask<Q, A>(&self, rpc: &str, message: Q) -> A
+    where
+        Q: ProstMessage + 'static,
+        A: ProstMessage + Default + 'static,
+    {
+        self.try_ask(rpc, self.request(message, None)).await.unwrap()
+    }
+
+    pub async fn try_ask<Q, A>(
+        &self,
+        rpc: &str,
+        request: tonic::Request<Q>,
+    ) -> Result<A, tonic::Status>
+    where
+        Q: ProstMessage + 'static,
+        A: ProstMessage + Default + 'static,
+    {
+        let service =
+            if rpc.contains('/') { String::new() } else { "MessagingService/".to_owned() };
+        let path = format!("/apache.rocketmq.v2.{service}{rpc}").parse().unwrap();
+        let codec: ProstCodec<Q, A> = ProstCodec::default();
+        self.client().await.unary(request, path, codec).await.map(|reply| reply.into_inner())
+    }
+
+    /// Asks for many answers.
+    pub async fn stream<Q, A>(&self, rpc: &str, request: tonic::Request<Q>) -> Streaming<A>
+    where
+        Q: ProstMessage + 'static,
+        A: ProstMessage + Default + 'static,
+    {
+        let path = format!("/apache.rocketmq.v2.MessagingService/{rpc}").parse().unwrap();
+        let codec: ProstCodec<Q, A> = ProstCodec::default();
+        self.client().await.server_streaming(request, path, codec).await.unwrap().into_inner()
+    }
+
+    pub async fn send(&self, messages: Vec<Message>) -> SendMessageResponse {
+        self.ask("SendMessage", SendMessageRequest { messages }).await
+    }
+
+    /// Receives with a time-out of the client's.
+    pub async fn receive(
+        &self,
+        request: ReceiveMessageRequest,
+        timeout: Option<Duration>,
+    ) -> (Status, Vec<Message>) {
+        let request = self.request(request, timeout);
+        let mut answers = self.stream("ReceiveMessage", request).await;
+        let (mut status, mut messages) = (None, Vec::new());
+        while let Some(answer) = answers.message().await.unwrap() {
+            match answer.content.unwrap() {
+                receive_message_response::Content::Status(is) => status = Some(is),
+                receive_message_response::Content::Message(message) => messages.push(message),
+                receive_message_response::Content::DeliveryTimestamp(_) => {}
+            }
+        }
+        (status.unwrap(), messages)
+    }
+
+    pub async fn end(self) {
+        self.shutdown.cancel();
+        tokio::time::timeout(WAIT, self.proxy.finished()).await.unwrap();
+        tokio::time::timeout(WAIT, self.work.finished()).await.unwrap().unwrap();
+    }
+}
+
+pub fn named(name: &str) -> Option<Resource> {
+    Some(Resource { resource_namespace: String::new(), name: name.to_owned() })
+}
+
+pub fn message(topic: &str, body: &str) -> Message {
+    Message {
+        topic: named(topic),
+        body: body.to_owned().into(),
+        system_properties: Some(SystemProperties {
+            message_id: format!("01{body}"),
+            ..SystemProperties::default()
+        }),
+        ..Message::default()
+    }
+}
+
+pub fn in_group(mut message: Message, group: &str) -> Message {
+    message.system_properties.as_mut().unwrap().message_group = Some(group.to_owned());
+    message
+}
+
+pub fn receive(topic: &str, group: &str, polling_ms: i32) -> ReceiveMessageRequest {
+    let duration = |ms: i32| prost_types::Duration {
+        seconds: (ms / 1000).into(),
+        nanos: ms % 1000 * 1_000_000,
+    };
+    ReceiveMessageRequest {
+        group: named(group),
+        message_queue: Some(MessageQueue {
+            topic: named(topic),
+            id: -1,
+            ..MessageQueue::default()
+        }),
+        filter_expression: None,
+        batch_size: 32,
+        invisible_duration: Some(duration(30_000)),
+        auto_renew: false,
+        long_polling_timeout: Some(duration(polling_ms)),
+        attempt_id: None,
+    }
+}
+
+pub fn handle(message: &Message) -> String {
+    message.system_properties.as_ref().unwrap().receipt_handle.clone().unwrap()
+}
+
+pub fn body(message: &Message) -> String {
+    String::from_utf8(message.body.to_vec()).unwrap()
+}
+
+pub fn codes(statuses: impl IntoIterator<Item = Option<Status>>) -> Vec<i32> {
+    statuses.into_iter().map(|status| status.unwrap().code).collect()
+}
+
+pub type Counts = BTreeMap<String, usize>;
