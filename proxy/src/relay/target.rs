@@ -62,10 +62,10 @@ pub(super) async fn broker(
     if let Some(topic) = topic {
         let mut holders = holders(client, topic).await;
         let any_will_do = code == Code::QueryAssignment;
-        if holders.len() == 1 || any_will_do {
-            if let Some(broker) = holders.pop_first() {
-                return Ok(broker);
-            }
+        if (holders.len() == 1 || any_will_do)
+            && let Some(broker) = holders.pop_first()
+        {
+            return Ok(broker);
         }
     }
     let backend = &client.door.front.backend;
