@@ -17,6 +17,7 @@ use protocol::request::{Request, RequestCode};
 use remoting::outbox::Outbox;
 use remoting::pool::{Pool, successful};
 use remoting::process::Shutdown;
+use remoting::tls::Connector;
 
 use super::cache::{Cache, Rules};
 use super::commands::{ack, batch_ack, popped, pulled, sending, stored};
@@ -59,6 +60,11 @@ impl Cluster {
             groups: Cache::new(RULES),
             clusters: Cache::new(Rules { entries_max: 1, ..RULES }),
         }
+    }
+
+    /// The same over encrypted connections, if there is something to encrypt them with.
+    pub fn with_tls(self, tls: Option<Connector>) -> Self {
+        Self { pool: self.pool.with_tls(tls), ..self }
     }
 
     pub(super) async fn route(&self, topic: &str) -> Result<Option<Arc<Route>>, Failed> {

@@ -68,7 +68,13 @@ pub(super) async fn broker(
             return Ok(broker);
         }
     }
-    let all = client.door.front.backend.brokers().await.map_err(failed)?;
+    let backend = &client.door.front.backend;
+    let mut all = backend.brokers().await.map_err(failed)?;
+    if all.is_empty() {
+        // The first may have come just now.
+        backend.moved();
+        all = backend.brokers().await.map_err(failed)?;
+    }
     match <[String; 1]>::try_from(all) {
         Ok([only]) => Ok(only),
         Err(_) => {
