@@ -1,4 +1,5 @@
 //! Plain and encrypted connections, load balancers' headers, and certificates that change, on one port.
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
