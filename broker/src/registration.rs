@@ -36,6 +36,8 @@ const SMALL_TABLE_TOPICS: usize = 2_000;
 const WHOLE_AFTER_SIGNS: u32 = 20;
 /// Changed topics that are told one by one; for more, everything is told.
 const SINGLE_TOPICS_MAX: usize = 64;
+/// Topics of a whole table that cost as much as one told alone.
+const TOPICS_PER_SINGLE: usize = 32;
 
 /// What each nameserver has: the generation of the topic table it took last, or nothing while it is away.
 pub type Reached = BTreeMap<String, Option<u64>>;
@@ -106,8 +108,9 @@ async fn tell(broker: &Arc<Broker>, address: &str, ledger: &mut Ledger) -> Resul
     let due = std::mem::take(&mut ledger.due);
     let config = broker.config.load_full();
     let small = broker.topics.len() <= SMALL_TABLE_TOPICS;
+    let singles_max = SINGLE_TOPICS_MAX.max(broker.topics.len() / TOPICS_PER_SINGLE);
     match topics {
-        Some(changed) if !changed.is_empty() && changed.len() <= SINGLE_TOPICS_MAX => {
+        Some(changed) if !changed.is_empty() && changed.len() <= singles_max => {
             let found: Vec<TopicConfig> = changed
                 .iter()
                 .filter_map(|topic| broker.topics.get(topic))

@@ -321,10 +321,7 @@ impl Group {
         let topic = other.as_ref().unwrap_or(&last.topic);
         let queue = topic.queue(&broker.store, queue_id)?;
         broker.store.push(&mut self.batch, queue, &message).map_err(not_pushed)?;
-        match &other {
-            Some(other) => count(other, 1, 1, request.body.len() as u64),
-            None => last.add(1, request.body.len()),
-        }
+        last.add_one(other.as_deref(), request.body.len());
         self.pending.push(Pending {
             to: ReplyTo::new(request),
             queue_id: reply_queue,
@@ -705,6 +702,14 @@ fn count(topic: &Topic, requests: u64, messages: u64, bytes: u64) {
 }
 
 impl Last {
+    /// One message, that went to this topic or to another one.
+    fn add_one(&mut self, other: Option<&Topic>, bytes: usize) {
+        match other {
+            Some(other) => count(other, 1, 1, bytes as u64),
+            None => self.add(1, bytes),
+        }
+    }
+
     fn add(&mut self, messages: usize, bytes: usize) {
         self.requests += 1;
         self.messages += messages as u64;

@@ -61,8 +61,9 @@ fn a_stock_nameserver_takes_a_hundred_thousand_topics() {
 fn among_many(store: &std::path::Path, namesrv: SocketAddr, settings: &[(&str, &str)]) {
     let (mut work, broker) = cluster::broker(store, &namesrv.to_string(), settings).unwrap();
     let started = clock::instant();
-    for first in (0..TOPICS).step_by(1000) {
-        make(broker, first, first + 1000);
+    const AT_ONCE: usize = 10_000;
+    for first in (0..TOPICS).step_by(AT_ONCE) {
+        make(broker, first, first + AT_ONCE);
     }
     println!("{TOPICS} topics were made in {:?}", started.elapsed());
     let mut names = Wire::connect(namesrv).unwrap();
@@ -75,9 +76,8 @@ fn among_many(store: &std::path::Path, namesrv: SocketAddr, settings: &[(&str, &
         // Every other change is of a topic that is there already.
         let topic = if change % 2 == 0 { name(change) } else { format!("new-{change}") };
         wire.ask(&ask::topic(&topic, 7)).unwrap();
+        found(&mut names, &topic, 7);
         took.push(started.elapsed());
-        // It was answered when the nameserver knew.
-        assert_eq!(queues(&mut names, &topic), Some(7), "{topic}");
     }
     took.sort_unstable();
     println!("a change takes {:?}, at most {:?}", took[CHANGES / 2], took[CHANGES - 1]);
@@ -145,6 +145,11 @@ fn a_broker_finds_a_nameserver_that_takes_encrypted_connections_only() {
     let store = data.path().join("broker");
     let (work, _) = cluster::broker(&store, &namesrv, &[("tls.enable", "true")]).unwrap();
     work.line(|line| line.contains(" registered nameserver=").then_some(())).unwrap();
+    let (_door, proxy) =
+        cluster::proxy(namesrv.parse().unwrap(), &[("tls.enable", "true")]).unwrap();
+    let mut through = Wire::connect(proxy).unwrap();
+    through.ask(&ask::topic("through", 1)).unwrap();
+    found(&mut through, "through", 1);
     let mut plain = Wire::connect(namesrv.parse().unwrap()).unwrap();
     assert!(plain.ask_plain(RequestCode::GetBrokerClusterInfo, Vec::new()).is_err());
 }

@@ -35,7 +35,7 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// have been stored; nothing is tried twice that was not said to be safe.
 #[derive(Debug)]
 pub enum Backend {
-    Cluster(Cluster),
+    Cluster(Box<Cluster>),
     Local(Local),
 }
 

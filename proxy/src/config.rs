@@ -10,11 +10,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use remoting::settings::closest;
+use remoting::tls;
 use serde::Deserialize;
 use serde_json::Value;
 
 /// The stock keys.
 const KEYS: &str = include_str!("config/keys.tsv");
+
+/// Sets the level of the log; says why not.
+pub type ChangeLogLevel = fn(&str) -> Result<(), String>;
 
 /// What a proxy is told at its start.
 #[derive(Debug, Clone)]
@@ -49,6 +53,8 @@ pub struct Config {
     pub drain_max: Duration,
     /// Certificate chain and key; without them a certificate is made at the start.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// What the keys `tls.*` say: who may come in, and whether brokers are spoken to encrypted.
+    pub tls: tls::Settings,
     /// How often the files of the certificate are looked at.
     pub certificate_watch: Duration,
     /// Pauses of the delay levels, when delays are to be rounded up to one of them.
@@ -56,7 +62,7 @@ pub struct Config {
     /// How often brokers are told that producers are here.
     pub heartbeat_period: Duration,
     /// Changes how much this process logs, where whoever started it lets operators do that.
-    pub change_log_level: Option<fn(&str) -> Result<(), String>>,
+    pub change_log_level: Option<ChangeLogLevel>,
 }
 
 /// A place where clients come in.
@@ -101,6 +107,7 @@ impl Default for Config {
             request_bytes_max: 136_314_880,
             drain_max: Duration::from_secs(30),
             certificate: None,
+            tls: tls::Settings::default(),
             certificate_watch: Duration::from_secs(3600),
             delay_levels_ms: None,
             heartbeat_period: Duration::from_secs(20),
@@ -116,6 +123,8 @@ pub enum ConfigError {
     NotJson(String),
     #[error("unknown key `{key}`{}", suggestion.as_ref().map(|s| format!(", did you mean `{s}`?")).unwrap_or_default())]
     Unknown { key: String, suggestion: Option<String> },
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
     #[error("`{key}` cannot be `{value}`: {reason}")]
     Unusable { key: String, value: String, reason: String },
 }
@@ -146,9 +155,12 @@ impl Config {
             values.insert(key, value);
         }
         values.extend(over);
+        let (tls, values): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            values.into_iter().partition(|(key, _)| key.starts_with("tls."));
+        let tls = tls::Settings::read(tls)?;
         let without_effect = known(&values)?;
         let config = Values(values).config()?;
-        Ok((config, without_effect))
+        Ok((Config { tls, ..config }, without_effect))
     }
 }
 
@@ -240,6 +252,7 @@ impl Values {
                 self.get("grpcShutdownTimeSeconds", d.drain_max.as_secs())?,
             ),
             certificate: self.certificate(),
+            tls: d.tls,
             certificate_watch: self.millis("tlsCertWatchIntervalMs", d.certificate_watch)?,
             delay_levels_ms: self.delay_levels()?,
             heartbeat_period: Duration::from_secs(

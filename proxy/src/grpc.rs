@@ -48,6 +48,7 @@ trait Reply: Default {
 macro_rules! replies {
     ($($reply:ident)*) => {$(
         impl Reply for $reply {
+            #[allow(clippy::needless_update, reason = "some answers have nothing but a status")]
             fn failed(status: Status) -> Self {
                 Self { status: Some(status), ..Self::default() }
             }

@@ -19,6 +19,7 @@ pub mod relay;
 pub mod service {
     #![allow(
         clippy::all,
+        clippy::too_many_lines,
         unreachable_pub,
         missing_debug_implementations,
         clippy::allow_attributes_without_reason,

@@ -12,7 +12,7 @@ use protocol::request::RequestCode;
 use remoting::clock;
 use remoting::outbox::ReplyTo;
 use remoting::process::{DropGuard, Shutdown};
-use remoting::tls::{self, Acceptor};
+use remoting::tls::{self, Acceptor, Connector};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
@@ -46,6 +46,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
     let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
     // Calls outlive the listeners: what is in flight still needs brokers.
     let calls = Shutdown::new();
+    let tls = Connector::new(&config.tls)?;
     let cluster = Cluster::new(config.nameservers.clone(), calls.clone(), move |request, out| {
         if request.code == RequestCode::CheckTransactionState.to_wire() {
             if let Some(question) = Question::read(&request) {
@@ -56,6 +57,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
         }
         out.now.refuse(ReplyTo::new(&request), &Refusal::unsupported(request.code));
     });
+    let cluster = Box::new(cluster.with_tls(tls));
     let front = Front::new(config, Backend::Cluster(cluster), shutdown.clone());
     let mut running = serve(front.clone(), calls.clone(), shutdown.clone())?;
     running.serving.spawn(checks::pass_on(front.clone(), questions, shutdown.clone()));
@@ -97,10 +99,17 @@ fn serve(front: Arc<Front>, calls: Shutdown, shutdown: Shutdown) -> anyhow::Resu
     let acceptor = Acceptor::new(encryption(&front.config), &[b"h2"])?;
     let period = front.config.certificate_watch;
     serving.spawn(acceptor.clone().watch(period, shutdown.clone()));
+    let brokers = Connector::new(&front.config.tls)?;
     let mut addresses = Vec::new();
     for listener in &front.config.listeners {
         let advertise = listener.advertise.as_deref().map(advertised).transpose()?;
-        let door = Door::new(front.clone(), listener.advertise.clone(), calls.clone());
+        let door = Door {
+            front: front.clone(),
+            advertise: listener.advertise.clone(),
+            tls: brokers.clone(),
+            calls: calls.clone(),
+        };
+        let door = Arc::new(door);
         let listener = match Listener::bind(listener.bind, advertise) {
             Err(error) if listener.optional => {
                 warn!(%error, "remoting clients come in beside those of gRPC only");
@@ -118,7 +127,7 @@ fn serve(front: Arc<Front>, calls: Shutdown, shutdown: Shutdown) -> anyhow::Resu
 
 /// Encrypted and plain connections; with a certificate of our own if none is given.
 fn encryption(config: &Config) -> tls::Settings {
-    let mut settings = tls::Settings::default();
+    let mut settings = config.tls.clone();
     if let Some((certificate, key)) = &config.certificate {
         settings.test_mode = false;
         settings.server.cert_path = Some(certificate.clone());

@@ -17,6 +17,7 @@ use remoting::outbox::{Chunk, Outbox, ReplyTo};
 use remoting::peer::Peer;
 use remoting::process::Shutdown;
 use remoting::server::Service;
+use remoting::tls::Connector;
 
 use crate::front::Front;
 use client::Client;
@@ -24,17 +25,13 @@ use client::Client;
 /// Where remoting clients come in.
 #[derive(Debug)]
 pub struct Door {
-    front: Arc<Front>,
+    pub front: Arc<Front>,
     /// What clients are told to dial, `host:port`; without it what they dialled.
-    advertise: Option<String>,
+    pub advertise: Option<String>,
+    /// How brokers are spoken to, if not plainly.
+    pub tls: Option<Connector>,
     /// Ends the connections to brokers, after everything that may use them.
-    calls: Shutdown,
-}
-
-impl Door {
-    pub fn new(front: Arc<Front>, advertise: Option<String>, calls: Shutdown) -> Arc<Self> {
-        Arc::new(Self { front, advertise, calls })
-    }
+    pub calls: Shutdown,
 }
 
 /// One client.

@@ -28,6 +28,7 @@ macro_rules! both_ways {
     };
 }
 
+// The protocol's cases run one after another in each of two ways; each has servers of its own.
 both_ways! {
     a_message_is_received_once_and_gone_when_acknowledged
     every_message_of_a_request_has_an_entry_of_its_own
@@ -97,8 +98,11 @@ async fn a_message_is_received_once_and_gone_when_acknowledged(stage: Stage) {
 
     let answer: AckMessageResponse = stage.ask("AckMessage", ack("t", "g", &got)).await;
     assert_eq!(codes([answer.status]), [OK]);
+    // An answer may be lost on its way, and the same be asked again.
     let again: AckMessageResponse = stage.ask("AckMessage", ack("t", "g", &got)).await;
-    assert_eq!(codes([again.status]), [Code::InvalidReceiptHandle as i32]);
+    assert_eq!(codes([again.status]), [OK]);
+    let (status, _) = stage.receive(receive("t", "g", 0), None).await;
+    assert_eq!(status.code(), Code::MessageNotFound);
     stage.end().await;
 }
 
@@ -241,7 +245,8 @@ async fn what_failed_too_often_is_a_dead_letter(stage: Stage) {
                     stage.ask("ForwardMessageToDeadLetterQueue", request).await;
                 assert_eq!(codes([answer.status]), [OK]);
             } else {
-                assert_eq!(codes([change(&stage, &handle(&message), 1).await.status]), [OK]);
+                let status = change(&stage, &handle(&message), 1).await.status.unwrap();
+                assert_eq!(status.code(), Code::Ok, "attempt {attempt}: {}", status.message);
             }
         }
     }
@@ -297,6 +302,7 @@ async fn tags_are_compared_letter_by_letter(stage: Stage) {
 
 async fn a_queue_is_read_from_an_offset_and_a_group_keeps_its_place(stage: Stage) {
     stage.topic("t", "NORMAL", 1).await;
+    stage.group("g", false, 3).await;
     let before = stage.send((0..5).map(|n| message("t", &format!("m{n}"))).collect()).await;
     assert_eq!(codes([before.status]), [OK]);
     let broker = Some(Broker { name: "b-a".to_owned(), ..Broker::default() });
@@ -340,6 +346,7 @@ async fn a_queue_is_read_from_an_offset_and_a_group_keeps_its_place(stage: Stage
     stage.end().await;
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn what_may_not_be_asked_is_refused_with_its_code(stage: Stage) {
     stage.topic("t", "NORMAL", 1).await;
     let with = |change: &dyn Fn(&mut Message)| {

@@ -395,6 +395,8 @@ impl Pop {
                 return Ok(());
             }
         }
+        // Of this hold alone: a run must not reach into the next one, which was hidden by itself.
+        let mut again = Runs::new();
         for (offset, record) in records(&read) {
             let bit = match offset - run.first {
                 bit @ 0..64 => 1u64 << bit,
@@ -411,9 +413,10 @@ impl Pop {
                 taken.dead.push((offset, copy.1));
                 continue;
             }
-            push_run(&mut taken.again, offset);
+            push_run(&mut again, offset);
             taken.push(offset, copy.0, copy.1);
         }
+        taken.again.extend(again);
         taken.gone.extend(Run::new(run.first, run.bits & !found));
         Ok(())
     }

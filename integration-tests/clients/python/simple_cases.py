@@ -70,6 +70,19 @@ def redelivery(stage):
         consumer.ack(message)
 
 
+def together(stage):
+    count = 16
+    sent = stage.send(stage.producer(), "m", count)
+    consumer = stage.simple()
+    for _ in range(count):
+        receive(consumer, 1)
+    time.sleep(INVISIBLE)
+    again = take(consumer, count)
+    equal(sorted(sent), sorted(texts(again)), "again")
+    equal({2}, {message.delivery_attempt for message in again}, "attempt")
+    nothing_again(consumer)
+
+
 def change_invisible(stage):
     stage.send(stage.producer(), "m", 1)
     consumer = stage.simple()
@@ -158,6 +171,7 @@ def two_groups(stage):
 
 CASES = {
     "simple-late-ack": late_ack,
+    "simple-together": together,
     "simple-redelivery": redelivery,
     "simple-change-invisible": change_invisible,
     "simple-at-once": at_once,

@@ -48,7 +48,7 @@ const READ_BYTES_MAX: usize = 256 * 1024;
 /// What serves the requests of one connection.
 ///
 /// `request` is called for each frame of one read in order, then `flush` once; a session may collect
-/// work in `request` and do it as a group in `flush`. Neither may block.
+/// work in `request` and do it as a group in `flush`. Neither may block for longer than a wake-up takes.
 pub trait Session: Send + 'static {
     fn request(&mut self, request: Command<'_>, out: &mut Outbox);
     fn flush(&mut self, out: &mut Outbox);

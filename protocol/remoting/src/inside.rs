@@ -100,6 +100,7 @@ impl<S: Session> Serving<S> {
         loop {
             tokio::select! {
                 biased;
+                () = shutdown.cancelled() => return,
                 Some(chunk) = self.later.next(), if !self.later.is_empty() => self.answer(chunk),
                 first = asked.recv() => {
                     let Some(first) = first else { return };
@@ -107,7 +108,6 @@ impl<S: Session> Serving<S> {
                     tokio::task::yield_now().await;
                     self.serve(first, &mut asked).await;
                 }
-                () = shutdown.cancelled() => return,
             }
         }
     }

@@ -103,8 +103,20 @@ impl Peer {
         if self.is_closed() {
             return Err(CallError::Closed(self.remote));
         }
+        // Whoever waits for room is served in turn; there mostly is some, and the request need not be kept.
+        let room = match self.outgoing.try_send(request) {
+            Ok(()) => None,
+            Err(mpsc::error::TrySendError::Full(request)) => {
+                Some(Box::pin(self.outgoing.send(request)))
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                return Err(CallError::Closed(self.remote));
+            }
+        };
         let exchange = async {
-            self.outgoing.send(request).await.ok()?;
+            if let Some(room) = room {
+                room.await.ok()?;
+            }
             answered.await.ok()
         };
         match tokio::time::timeout(timeout, exchange).await {

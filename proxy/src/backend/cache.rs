@@ -1,11 +1,15 @@
 //! Answers kept for a while: asked for again when old, kept when nobody answers.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use remoting::clock;
+
+/// What asks for a value.
+pub type Fetch<'f, V, E> = Pin<Box<dyn Future<Output = Result<Option<V>, E>> + Send + 'f>>;
 
 /// Values by name.
 #[derive(Debug)]
@@ -44,17 +48,19 @@ impl<V> Cache<V> {
     }
 
     /// The value of `key`, from here or from `fetch`. A failure is hidden as long as an old value may be used.
-    pub async fn get<E>(
+    ///
+    /// What fetches is made only when it is needed, and apart, so that finding a value stays small.
+    pub async fn get<'f, E>(
         &self,
         key: &str,
-        fetch: impl Future<Output = Result<Option<V>, E>>,
+        fetch: impl FnOnce() -> Fetch<'f, V, E>,
     ) -> Result<Option<Arc<V>>, E> {
         let old = match self.find(key) {
             Found::Fresh(value) => return Ok(Some(value)),
             Found::Old(value) => Some(value),
             Found::Nothing => None,
         };
-        match (fetch.await, old) {
+        match (fetch().await, old) {
             (Ok(Some(value)), _) => Ok(Some(self.put(key, value))),
             (Ok(None), _) => {
                 self.entries.lock().remove(key);
@@ -111,26 +117,32 @@ mod tests {
     #[tokio::test]
     async fn a_fresh_value_is_not_asked_for_again() {
         let cache = cache(Duration::from_secs(60));
-        let first = cache.get("a", async { Ok::<_, ()>(Some(1)) }).await.unwrap();
-        let second = cache.get("a", async { Ok::<_, ()>(Some(2)) }).await.unwrap();
+        let first = cache.get("a", || Box::pin(async { Ok::<_, ()>(Some(1)) })).await.unwrap();
+        let second = cache.get("a", || Box::pin(async { Ok::<_, ()>(Some(2)) })).await.unwrap();
         assert_eq!((first.as_deref(), second.as_deref()), (Some(&1), Some(&1)));
     }
 
     #[tokio::test]
     async fn an_old_value_serves_when_nobody_answers() {
         let cache = cache(Duration::ZERO);
-        cache.get("a", async { Ok::<_, ()>(Some(1)) }).await.unwrap();
-        assert_eq!(cache.get("a", async { Err("away") }).await.unwrap().as_deref(), Some(&1));
-        assert_eq!(cache.get("b", async { Err::<Option<u32>, _>("away") }).await, Err("away"));
+        cache.get("a", || Box::pin(async { Ok::<_, ()>(Some(1)) })).await.unwrap();
+        assert_eq!(
+            cache.get("a", || Box::pin(async { Err("away") })).await.unwrap().as_deref(),
+            Some(&1)
+        );
+        assert_eq!(
+            cache.get("b", || Box::pin(async { Err::<Option<u32>, _>("away") })).await,
+            Err("away")
+        );
     }
 
     #[tokio::test]
     async fn what_is_gone_is_forgotten_and_there_are_never_too_many() {
         let cache = cache(Duration::ZERO);
-        cache.get("a", async { Ok::<_, ()>(Some(1)) }).await.unwrap();
-        assert_eq!(cache.get("a", async { Ok::<_, ()>(None) }).await, Ok(None));
+        cache.get("a", || Box::pin(async { Ok::<_, ()>(Some(1)) })).await.unwrap();
+        assert_eq!(cache.get("a", || Box::pin(async { Ok::<_, ()>(None) })).await, Ok(None));
         for key in ["a", "b", "c", "d"] {
-            cache.get(key, async { Ok::<_, ()>(Some(1)) }).await.unwrap();
+            cache.get(key, || Box::pin(async { Ok::<_, ()>(Some(1)) })).await.unwrap();
         }
         assert_eq!(cache.entries.lock().len(), 2);
     }

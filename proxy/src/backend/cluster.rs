@@ -17,6 +17,7 @@ use protocol::request::{Request, RequestCode};
 use remoting::outbox::Outbox;
 use remoting::pool::{Pool, successful};
 use remoting::process::Shutdown;
+use remoting::tls::Connector;
 
 use super::cache::{Cache, Rules};
 use super::commands::{ack, batch_ack, popped, pulled, sending, stored};
@@ -61,8 +62,13 @@ impl Cluster {
         }
     }
 
+    /// The same over encrypted connections, if there is something to encrypt them with.
+    pub fn with_tls(self, tls: Option<Connector>) -> Self {
+        Self { pool: self.pool.with_tls(tls), ..self }
+    }
+
     pub(super) async fn route(&self, topic: &str) -> Result<Option<Arc<Route>>, Failed> {
-        let route = self.routes.get(topic, self.fetch_route(topic)).await?;
+        let route = self.routes.get(topic, || Box::pin(self.fetch_route(topic))).await?;
         Ok(route.filter(|route| !route.brokers.is_empty()))
     }
 
@@ -80,7 +86,7 @@ impl Cluster {
     }
 
     pub(super) async fn topic(&self, topic: &str) -> Result<Option<Arc<TopicConfig>>, Failed> {
-        self.topics.get(topic, self.fetch_topic(topic)).await
+        self.topics.get(topic, || Box::pin(self.fetch_topic(topic))).await
     }
 
     async fn fetch_topic(&self, topic: &str) -> Result<Option<TopicConfig>, Failed> {
@@ -97,7 +103,7 @@ impl Cluster {
     }
 
     pub(super) async fn group(&self, group: &str) -> Result<Arc<SubscriptionGroupConfig>, Failed> {
-        let config = self.groups.get(group, self.fetch_group(group)).await?;
+        let config = self.groups.get(group, || Box::pin(self.fetch_group(group))).await?;
         config.ok_or_else(|| {
             let remark = format!("no broker knows the group `{group}`");
             refused(ReplyCode::SubscriptionGroupNotExist, remark)
@@ -122,7 +128,7 @@ impl Cluster {
             let reply = self.nameserver(Command::request(code, &protocol::header::Empty {})).await;
             read(&reply?).map(Some)
         };
-        let cluster = self.clusters.get("", fetch).await?;
+        let cluster = self.clusters.get("", || Box::pin(fetch)).await?;
         cluster.ok_or_else(|| refused(ReplyCode::SystemError, "there is no cluster"))
     }
 

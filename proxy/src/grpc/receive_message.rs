@@ -17,7 +17,7 @@ use tokio_stream::Stream;
 use super::context::Context;
 use super::status::{Failure, ok, status};
 use super::{check, settings, time};
-use crate::backend::{Failed, Pop};
+use crate::backend;
 use crate::front::Front;
 use crate::handle::Handle;
 use crate::popped::{self, Taken};
@@ -146,12 +146,14 @@ fn is_fifo_push(settings: &Settings) -> bool {
     }
 }
 
+type Pop = Pin<Box<dyn Future<Output = Result<Vec<Taken>, Failure>> + Send>>;
+
 /// A pop under way. Dropped before its end, because the client has left or its time is over, it goes on by
 /// itself and gives back what still comes.
 struct Taking {
     front: Arc<Front>,
     wanted: Arc<Wanted>,
-    pop: Option<Pin<Box<dyn Future<Output = Result<Vec<Taken>, Failure>> + Send>>>,
+    pop: Option<Pop>,
 }
 
 impl Taking {
@@ -214,14 +216,12 @@ async fn take(
         attempt_id: wanted.attempt_id.clone(),
     };
     let popped = match front.backend.pop(&wanted.broker, &request, polling + GRACE).await {
-        Ok(Pop::Found(popped)) => popped,
-        Ok(Pop::Nothing) => return Err(nothing()),
-        Ok(Pop::Full) => {
+        Ok(backend::Pop::Found(popped)) => popped,
+        Ok(backend::Pop::Nothing) => return Err(nothing()),
+        Ok(backend::Pop::Full) => {
             let message = "too many consumers wait for messages already";
             return Err(Failure::new(Code::TooManyRequests, message));
         }
-        // The rules or the queues of the topic may be newer than what we know.
-        Err(failed @ Failed::Refused { .. }) => return Err(failed.into()),
         Err(failed) => return Err(failed.into()),
     };
     let mut wrong_tag = Vec::new();

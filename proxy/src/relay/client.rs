@@ -179,7 +179,7 @@ impl Client {
                 self.peer.remote,
                 host,
                 resolved,
-                None,
+                self.door.tls.as_ref(),
                 session,
                 self.ended.clone(),
             );

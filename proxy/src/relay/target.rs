@@ -62,13 +62,19 @@ pub(super) async fn broker(
     if let Some(topic) = topic {
         let mut holders = holders(client, topic).await;
         let any_will_do = code == Code::QueryAssignment;
-        if holders.len() == 1 || any_will_do {
-            if let Some(broker) = holders.pop_first() {
-                return Ok(broker);
-            }
+        if (holders.len() == 1 || any_will_do)
+            && let Some(broker) = holders.pop_first()
+        {
+            return Ok(broker);
         }
     }
-    let all = client.door.front.backend.brokers().await.map_err(failed)?;
+    let backend = &client.door.front.backend;
+    let mut all = backend.brokers().await.map_err(failed)?;
+    if all.is_empty() {
+        // The first may have come just now.
+        backend.moved();
+        all = backend.brokers().await.map_err(failed)?;
+    }
     match <[String; 1]>::try_from(all) {
         Ok([only]) => Ok(only),
         Err(_) => {

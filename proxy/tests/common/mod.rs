@@ -1,5 +1,11 @@
 //! A broker and a proxy before it, in this process: either as one, or as a cluster with a nameserver.
-#![allow(dead_code, reason = "each test file uses its part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_debug_implementations,
+    reason = "each test file uses its part of it"
+)]
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -180,7 +186,7 @@ impl Stage {
         timeout: Option<Duration>,
     ) -> (Status, Vec<Message>) {
         let request = self.request(request, timeout);
-        let mut answers = self.stream("ReceiveMessage", request).await;
+        let mut answers = self.stream::<_, ReceiveMessageResponse>("ReceiveMessage", request).await;
         let (mut status, mut messages) = (None, Vec::new());
         while let Some(answer) = answers.message().await.unwrap() {
             match answer.content.unwrap() {

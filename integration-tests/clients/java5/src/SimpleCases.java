@@ -16,6 +16,7 @@ final class SimpleCases {
 
     static void addTo(Map<String, Suite.Body> cases) {
         cases.put("simple-late-ack", SimpleCases::lateAck);
+        cases.put("simple-together", SimpleCases::together);
         cases.put("simple-redelivery", SimpleCases::redelivery);
         cases.put("simple-change-invisible", SimpleCases::changeInvisible);
         cases.put("simple-at-once", SimpleCases::atOnce);
@@ -94,6 +95,23 @@ final class SimpleCases {
                 consumer.ack(again.get(0));
                 consumer.ack(again.get(1));
             }
+        }
+    }
+
+    private static void together(Stage stage) throws Exception {
+        int count = 16;
+        List<String> sent = stage.send("m", count);
+        SimpleConsumer consumer = stage.simple();
+        for (int i = 0; i < count; i++) {
+            Stage.receive(consumer, 1, Stage.INVISIBLE);
+        }
+        Thread.sleep(Stage.INVISIBLE.toMillis());
+        List<MessageView> again = Stage.take(consumer, count);
+        Check.equal(Stage.sorted(sent), Stage.sorted(Stage.texts(again)), "again");
+        Check.that(again.stream().allMatch(message -> message.getDeliveryAttempt() == 2), "all as attempt 2");
+        long end = System.nanoTime() + Stage.INVISIBLE.plusSeconds(3).toNanos();
+        while (System.nanoTime() < end) {
+            Stage.nothingMore(consumer);
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use rustls::ServerConfig;
 use rustls::sign::SingleCertAndKey;
 use tracing::{info, warn};
@@ -22,6 +23,8 @@ pub struct Acceptor {
     settings: Settings,
     /// The protocols that are offered inside (ALPN).
     offers: Vec<Vec<u8>>,
+    /// The files as they were before they were read: what changed since then is read again.
+    seen: Mutex<Vec<Option<Vec<u8>>>>,
     /// In force for the next handshake; nothing yet when the certificate is to be made.
     current: ArcSwapOption<ServerConfig>,
 }
@@ -32,6 +35,7 @@ impl Acceptor {
         let acceptor = Self {
             mode: settings.mode,
             offers: offers.iter().map(|it| it.to_vec()).collect(),
+            seen: Mutex::new(contents(&files(&settings))),
             current: ArcSwapOption::empty(),
             settings,
         };
@@ -53,6 +57,7 @@ impl Acceptor {
             mode: Mode::Disabled,
             settings: Settings::default(),
             offers: Vec::new(),
+            seen: Mutex::default(),
             current: ArcSwapOption::empty(),
         })
     }
@@ -104,29 +109,37 @@ impl Acceptor {
 
     /// Looks at the files every `period` and takes what has changed; open connections go on as they are.
     pub async fn watch(self: Arc<Self>, period: Duration, shutdown: Shutdown) {
-        let server = &self.settings.server;
-        let named = [&server.cert_path, &server.key_path, &server.trust_path];
-        let paths: Vec<PathBuf> = named.into_iter().flatten().cloned().collect();
-        if self.mode == Mode::Disabled || self.settings.test_mode || paths.is_empty() {
+        let paths = files(&self.settings);
+        if paths.is_empty() {
             return;
         }
-        let mut seen = contents(paths.clone()).await;
         while shutdown.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
-            let now = contents(paths.clone()).await;
-            if now == seen {
+            let read = paths.clone();
+            let now = tokio::task::spawn_blocking(move || contents(&read)).await;
+            let now = now.unwrap_or_default();
+            if now == *self.seen.lock() {
                 continue;
             }
+            *self.seen.lock() = now;
             match self.reload() {
                 Ok(()) => info!(files = ?paths, "the certificate is read again"),
                 // Key and certificate are replaced one after the other; the second one is seen, too.
                 Err(error) => warn!(%error, "the certificate in use stays"),
             }
-            seen = now;
         }
     }
 }
 
-async fn contents(paths: Vec<PathBuf>) -> Vec<Option<Vec<u8>>> {
-    let read = move || paths.iter().map(|path| std::fs::read(path).ok()).collect();
-    tokio::task::spawn_blocking(read).await.unwrap_or_default()
+/// The files a certificate is made of, if it is made of any.
+fn files(settings: &Settings) -> Vec<PathBuf> {
+    if settings.mode == Mode::Disabled || settings.test_mode {
+        return Vec::new();
+    }
+    let server = &settings.server;
+    let named = [&server.cert_path, &server.key_path, &server.trust_path];
+    named.into_iter().flatten().cloned().collect()
+}
+
+fn contents(paths: &[PathBuf]) -> Vec<Option<Vec<u8>>> {
+    paths.iter().map(|path| std::fs::read(path).ok()).collect()
 }

@@ -346,6 +346,14 @@ pub(super) fn code(answer: &[u8]) -> i32 {
     code.and_then(|code| i32::try_from(code).ok()).unwrap_or(0)
 }
 
+/// The first sentence that an AckMessage's answer has for a failure.
+pub(super) fn ack_refusal(answer: &[u8]) -> String {
+    let answer = grpc::AckMessageResponse::decode(answer).unwrap_or_default();
+    let entries = answer.entries.into_iter().filter_map(|entry| entry.status);
+    let mut failed = entries.filter(|status| status.code != OK);
+    failed.next().or(answer.status).unwrap_or_default().message
+}
+
 pub(super) const OK: i32 = Code::Ok as i32;
 
 /// What one message of a ReceiveMessage's answer is.

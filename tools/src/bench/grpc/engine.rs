@@ -475,7 +475,7 @@ impl Engine {
                 if code == calls::OK {
                     self.tally.acknowledged += count;
                     figures::record(&mut self.tally.cycle_ns, now.saturating_sub(since_ns));
-                } else {
+                } else if code == 0 {
                     self.tally.refused("ack", code);
                 }
                 if self.receiving.as_ref().is_some_and(|(receiving, _, _)| !receiving.push) {
@@ -493,7 +493,14 @@ impl Call {
     /// Takes one message of the answer.
     fn hear(&mut self, message: &[u8], now: u64, send: &Send, tally: &mut Tally) {
         match self {
-            Self::Send { code, .. } | Self::Ack { code, .. } => *code = calls::code(message),
+            Self::Send { code, .. } => *code = calls::code(message),
+            Self::Ack { code, .. } => {
+                *code = calls::code(message);
+                if *code != calls::OK {
+                    let why = format!("ack: {code} {}", calls::ack_refusal(message));
+                    *tally.errors.entry(why).or_default() += 1;
+                }
+            }
             Self::Receive { acks, count, code, .. } => match calls::received(message) {
                 Received::Status(said) => *code = said,
                 Received::Message { id, handle, body } => {
