@@ -376,6 +376,13 @@ async fn tags_are_filtered_and_what_is_not_wanted_is_passed_over() {
     }
     assert_eq!(stage.committed(0).await, 4);
     assert!(stage.pop(&pop_request()).await.is_empty());
+    stage.send(0, "5", "x").await;
+    stage.send(0, "6", "y").await;
+    let sql = PopMessage { exp_type: Some("SQL92".to_owned()), ..exp("TAGS = 'y'") };
+    assert_eq!(stage.pop_raw(&sql).await.code, 1, "it has to be allowed");
+    let allow = request(25, Fields::default(), b"enablePropertyFilter=true");
+    assert_eq!(stage.call(allow).await.code, 0);
+    assert_eq!(bodies(&stage.pop(&sql).await), ["6"]);
     stage.end().await;
 }
 

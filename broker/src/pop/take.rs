@@ -19,7 +19,7 @@ use super::handle::ORDER_REVIVE_QUEUE;
 use super::ledger::{Ledger, Run, Runs, runs};
 use super::{Consumption, Kind, Place};
 use crate::broker::{Broker, invalid};
-use crate::filter::Tags;
+use crate::filter::Wanted;
 use crate::stats::kind;
 use crate::topics::{Topic, perm};
 
@@ -44,7 +44,7 @@ pub struct Pop {
     pub(super) broker: Arc<Broker>,
     pub(super) consumption: Arc<Consumption>,
     pub(super) topic: Arc<Topic>,
-    pub(super) tags: Tags,
+    pub(super) wanted: Wanted,
     pub(super) queue_id: i32,
     pub(super) max: usize,
     pub(super) hidden_ms: i64,
@@ -153,14 +153,15 @@ impl Pop {
             return deny(format!("subscription group no permission, {group}"));
         }
         let kind = request.exp_type.as_deref().unwrap_or("TAG");
-        let tags = Tags::parse(kind, request.exp.as_deref().unwrap_or("*"))?;
+        let text = request.exp.as_deref().unwrap_or("*");
+        let wanted = Wanted::parse(kind, text, config.property_filter)?;
         let attempt = request.attempt_id.as_deref().filter(|attempt| !attempt.is_empty());
         let order = request.order == Some(true);
         Ok(Self {
             consumption: broker.pops.consumption(group, topic_name),
             broker: broker.clone(),
             topic,
-            tags,
+            wanted,
             queue_id: *queue_id,
             max: usize::try_from(request.max_msg_nums).unwrap_or(0).max(1),
             hidden_ms: request.invisible_time.clamp(*HIDDEN_MS.start(), *HIDDEN_MS.end()),
@@ -434,7 +435,7 @@ impl Pop {
         // A second and a third time when retention was here, or the queue is not the one it was.
         for _ in 0..3 {
             let read = match place.kind {
-                Kind::Topic => self.read(basket, place, ledger.next(), limits, &self.tags)?,
+                Kind::Topic => self.read(basket, place, ledger.next(), limits, &self.wanted)?,
                 Kind::Retry => self.read(
                     basket,
                     place,

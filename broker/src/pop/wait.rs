@@ -11,7 +11,7 @@ use store::{Access, Limits};
 
 use super::take::{Cold, Look, Pop, PopReply, SCAN_MAX};
 use super::{Kind, Ticket};
-use crate::filter::Tags;
+use crate::filter::{Tags, Wanted};
 
 /// How often what is to be taken is brought into memory before the queues are looked at beside the disk.
 const COLD_MAX: u32 = 3;
@@ -128,7 +128,9 @@ impl Pop {
                 return Ok(reply);
             }
             if ticket.is_none() {
-                let particular = self.queue_id >= 0 || self.order || self.tags != Tags::All;
+                let particular = self.queue_id >= 0
+                    || self.order
+                    || !matches!(self.wanted, Wanted::Tags(Tags::All));
                 ticket = Ticket::take(&self.broker, &self.consumption, particular);
                 full = ticket.is_none();
                 // What arrived before anybody knew of this one is found now.
