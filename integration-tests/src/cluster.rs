@@ -190,7 +190,8 @@ impl Standalone {
     /// The command line, on free ports.
     pub fn command(data: &Path, settings: &[(&str, &str)]) -> Command {
         let mut command = ferromq();
-        command.args(["standalone", "--nameserver-port", "0", "--broker-port", "0", "--data"]);
+        command.args(["standalone", "--nameserver-port", "0", "--broker-port", "0"]);
+        command.args(["--proxy-port", "0", "--data"]);
         command.arg(data);
         for (key, value) in settings {
             command.arg("--set").arg(format!("{key}={value}"));

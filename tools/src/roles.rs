@@ -45,7 +45,11 @@ pub(crate) async fn standalone(args: Standalone) -> Result<()> {
     let store = config.store_root.clone();
     let work = broker::process::start(config, shutdown.clone()).await?;
     // What the proxy still has to answer needs the broker: it is told to end first.
-    let over = vec![("grpcServerPort".to_owned(), args.proxy_port.to_string())];
+    let mut over = vec![("grpcServerPort".to_owned(), args.proxy_port.to_string())];
+    if args.proxy_port == 0 {
+        // Whoever takes any port does not want the well-known one beside it.
+        over.push(("remotingListenPort".to_owned(), "0".to_owned()));
+    }
     let door = proxy_config(args.proxy_config.as_deref(), over)?;
     let door = proxy::process::start_local(door, work.broker.clone(), shutdown)?;
     greet(map.address, work.address, &door.addresses, &store, started.elapsed());

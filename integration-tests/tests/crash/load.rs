@@ -225,6 +225,10 @@ pub(crate) fn commit(
                 let commit = commits.get_mut(&consumed).expect("it was asked for");
                 commit.answered = commit.answered.max(offset);
             }
+            // The process is on its way out, and says nothing else.
+            Asked::Query(..) if reply.code == ReplyCode::GoAway.to_wire() => {
+                *seen.refused.entry(reply.code).or_default() += 1;
+            }
             Asked::Query(consumed, offset) => {
                 let told = reply.fields.get("offset").and_then(|text| text.parse().ok());
                 assert_eq!(told, Some(offset), "{consumed:?} asked back: {reply:?}");

@@ -59,7 +59,8 @@ pub(crate) fn transact(task: &Task, random: &mut StdRng, seen: &mut Seen) -> Res
             answer(&mut wire, &said)?;
         } else if said.code != ReplyCode::Success.to_wire() {
             // While it stops it takes nothing more.
-            let stops = said.code == ReplyCode::ServiceNotAvailable.to_wire();
+            let stops = [ReplyCode::ServiceNotAvailable, ReplyCode::GoAway];
+            let stops = stops.map(ReplyCode::to_wire).contains(&said.code);
             assert!(stops, "refused: {said:?}");
             *seen.refused.entry(said.code).or_default() += 1;
             halves.remove(&said.opaque);

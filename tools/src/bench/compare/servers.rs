@@ -264,6 +264,7 @@ fn ferromq(dir: &Path, conf: &Path, nameserver_port: u16) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("standalone").arg("--data").arg(dir).arg("--config").arg(conf);
     command.arg("--nameserver-port").arg(nameserver_port.to_string());
+    command.args(["--proxy-port", "0"]);
     Ok(command)
 }
 
