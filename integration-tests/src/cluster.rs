@@ -214,7 +214,8 @@ impl Cluster {
     pub fn start() -> Result<Self> {
         let data = tempfile::tempdir()?;
         let (map, nameserver) = nameserver(&data.path().join("map"))?;
-        let (work, _) = broker(&data.path().join("work"), &nameserver.to_string(), &[])?;
+        let filters = [("enablePropertyFilter", "true")];
+        let (work, _) = broker(&data.path().join("work"), &nameserver.to_string(), &filters)?;
         let (door, proxy) = proxy(nameserver, &[])?;
         Ok(Self { processes: [map, work, door], nameserver, proxy, _data: data })
     }

@@ -84,8 +84,9 @@ fn a_stock_proxy_works_before_our_broker() {
     }
     let data = tempfile::tempdir().unwrap();
     let (map, nameserver) = cluster::nameserver(&data.path().join("map")).unwrap();
+    let filters = [("enablePropertyFilter", "true")];
     let (work, _) =
-        cluster::broker(&data.path().join("work"), &nameserver.to_string(), &[]).unwrap();
+        cluster::broker(&data.path().join("work"), &nameserver.to_string(), &filters).unwrap();
     let (_door, proxy) = stock::proxy(&data.path().join("door"), nameserver).unwrap();
     let here = place(Side::StockProxy, nameserver, proxy);
     passes(&["java-5.2.0", "python-5.1.2"], &here, &[], &[map, work]);
