@@ -163,7 +163,7 @@ pub fn run(client: &str, place: &Place, only: &[&str]) -> Result<BTreeMap<&'stat
     Ok(outcomes)
 }
 
-/// Runs these clients' suites, [`LANES`] of them at a time, in the order given.
+/// Runs these clients' suites, `LANES` of them at a time, in the order given.
 pub fn run_all(
     clients: &[&'static str],
     place: &Place,
