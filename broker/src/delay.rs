@@ -11,7 +11,7 @@ use protocol::header::Empty;
 use protocol::json::{self, Dialect};
 use protocol::name;
 use protocol::properties::{self, name as property};
-use protocol::record::{Record, sys_flag};
+use protocol::record::Record;
 use protocol::reply::{Refusal, ReplyCode};
 use remoting::clock;
 use store::{Access, Batch, Entry, Limits, NewMessage, Read, Status};
@@ -22,6 +22,7 @@ use crate::broker::Broker;
 use crate::event::Event;
 use crate::offsets::requests::unreadable;
 use crate::send::not_pushed;
+use crate::transaction::copy;
 
 /// Messages of one level delivered in one step.
 const STEP_MESSAGES: usize = 256;
@@ -187,17 +188,7 @@ fn push(broker: &Broker, batch: &mut Batch, record: &Record<'_>) -> Result<(), R
         None if name::retry_group(topic).is_some() => broker.topic_or_create(topic, 1, 0)?,
         None => return Err(crate::broker::topic_missing(topic)),
     };
-    let message = NewMessage {
-        flag: record.flag,
-        sys_flag: record.sys_flag & !(sys_flag::BORN_HOST_V6 | sys_flag::STORE_HOST_V6),
-        born_timestamp: record.born_timestamp,
-        born_host: record.born_host,
-        store_host: broker.store_host,
-        reconsume_times: record.reconsume_times,
-        prepared_transaction_offset: 0,
-        body: record.body,
-        properties: &[properties],
-    };
+    let message = NewMessage { properties: &[properties], ..copy(broker, record) };
     let queue_id = if queue_id < topic.queue_count() { queue_id } else { 0 };
     let queue = topic.queue(&broker.store, queue_id)?;
     broker.store.push(batch, queue, &message).map_err(not_pushed)

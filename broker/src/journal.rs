@@ -310,27 +310,39 @@ impl Journal {
         from: i64,
         see: &mut dyn FnMut(&str, &str, i64),
     ) -> Result<(), JournalError> {
-        let limits = Limits { messages: 1024, bytes: 4 << 20, scan: 1024 };
-        let mut offset = from;
-        loop {
-            let read = store.read(self.queue, offset, limits, Access::Blocking, store::All)?;
-            if read.status == Status::AtEnd || read.status == Status::Empty {
-                return Ok(());
-            }
-            if read.next_offset <= offset {
-                return Err(std::io::Error::other(format!("nothing to read at {offset}")).into());
-            }
-            for slice in &read.slices {
-                let mut rest = slice.as_ref();
-                while let Ok((record, size)) = Record::decode(rest) {
-                    let tag = protocol::properties::get_str(record.properties, "TAGS");
-                    let lines = std::str::from_utf8(record.body).unwrap_or_default();
-                    see(tag.unwrap_or_default(), lines, record.store_timestamp);
-                    rest = &rest[size..];
-                }
-            }
-            offset = read.next_offset;
+        each_record(store, self.queue, from, |record| {
+            let tag = protocol::properties::get_str(record.properties, "TAGS");
+            let lines = std::str::from_utf8(record.body).unwrap_or_default();
+            see(tag.unwrap_or_default(), lines, record.store_timestamp);
+        })
+    }
+}
+
+/// Reads the records of a journal's queue, from this offset to its end.
+pub(crate) fn each_record(
+    store: &Store,
+    queue: QueueRef,
+    from: i64,
+    mut see: impl FnMut(&Record<'_>),
+) -> Result<(), JournalError> {
+    let limits = Limits { messages: 1024, bytes: 4 << 20, scan: 1024 };
+    let mut offset = from;
+    loop {
+        let read = store.read(queue, offset, limits, Access::Blocking, store::All)?;
+        if read.status == Status::AtEnd || read.status == Status::Empty {
+            return Ok(());
         }
+        if read.next_offset <= offset {
+            return Err(std::io::Error::other(format!("nothing to read at {offset}")).into());
+        }
+        for slice in &read.slices {
+            let mut rest = slice.as_ref();
+            while let Ok((record, size)) = Record::decode(rest) {
+                see(&record);
+                rest = &rest[size..];
+            }
+        }
+        offset = read.next_offset;
     }
 }
 

@@ -173,7 +173,7 @@ fn push_end(broker: &Broker, batch: &mut Batch, half_offset: i64) -> Result<(), 
 }
 
 /// Another message with the content of this one.
-fn copy<'r>(broker: &Broker, record: &Record<'r>) -> NewMessage<'r> {
+pub(crate) fn copy<'r>(broker: &Broker, record: &Record<'r>) -> NewMessage<'r> {
     NewMessage {
         flag: record.flag,
         sys_flag: record.sys_flag & !(sys_flag::BORN_HOST_V6 | sys_flag::STORE_HOST_V6),

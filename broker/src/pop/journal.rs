@@ -11,12 +11,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
-use protocol::record::Record;
 use protocol::reply::{Refusal, ReplyCode};
-use store::{Access, Batch, Limits, NewMessage, QueueRef, Status, Store};
+use store::{Batch, NewMessage, QueueRef, Store};
 
 use super::event::{get, get_signed, put, put_signed};
-use crate::journal::JournalError;
+use crate::journal::{JournalError, each_record};
 
 /// Where the events are.
 pub const TOPIC: &str = "rmq_sys_ferromq_pop";
@@ -297,27 +296,11 @@ impl Journal {
         from: i64,
         mut see: impl FnMut(Part),
     ) -> Result<(), JournalError> {
-        let limits = Limits { messages: 256, bytes: 4 << 20, scan: 256 };
-        let mut offset = from;
-        loop {
-            let read = store.read(self.queue, offset, limits, Access::Blocking, store::All)?;
-            if read.status == Status::AtEnd || read.status == Status::Empty {
-                return Ok(());
+        each_record(store, self.queue, from, |record| {
+            if let Some(part) = part(record.body) {
+                see(part);
             }
-            if read.next_offset <= offset {
-                return Err(io::Error::other(format!("nothing to read at {offset}")).into());
-            }
-            for slice in &read.slices {
-                let mut rest = slice.as_ref();
-                while let Ok((record, size)) = Record::decode(rest) {
-                    if let Some(part) = part(record.body) {
-                        see(part);
-                    }
-                    rest = &rest[size..];
-                }
-            }
-            offset = read.next_offset;
-        }
+        })
     }
 
     /// What the tails hold beyond the log, as far as it goes on without a gap.
