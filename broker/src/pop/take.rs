@@ -85,9 +85,9 @@ pub async fn pop(broker: &Arc<Broker>, request: &PopMessage) -> Result<PopReply,
 #[derive(Debug)]
 pub enum Look {
     Found(PopReply),
-    /// Nothing, and when a hidden message may come back.
+    /// Nothing, and in how long a hidden message may come back.
     Nothing {
-        due_ms: Option<i64>,
+        due_in_ms: Option<i64>,
         reply: PopReply,
     },
     /// The disk has to be waited for before it makes sense to look again.
@@ -192,10 +192,10 @@ impl Pop {
         if basket.messages.is_empty() && !basket.cold.is_empty() {
             return Ok(Look::Cold(basket.cold));
         }
-        let due_ms = basket.due_ms;
+        let due_in_ms = basket.due_ms.map(|due_ms| due_ms - basket.now_ms);
         let reply = self.reply(basket);
         Ok(if reply.messages.is_empty() {
-            Look::Nothing { due_ms, reply }
+            Look::Nothing { due_in_ms, reply }
         } else {
             Look::Found(reply)
         })

@@ -20,7 +20,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(3600);
 
 impl Pop {
-    /// Whether there is something to take, without taking it.
+    /// Whether there is something to take, without taking it, and if not, in how long there may be.
     fn has_message(&self) -> Result<(bool, Option<i64>), Refusal> {
         let now_ms = clock::now_ms();
         let mut due_ms: Option<i64> = None;
@@ -54,7 +54,7 @@ impl Pop {
                 due_ms = [due_ms, ledger.due_ms(now_ms)].into_iter().flatten().min();
             }
         }
-        Ok((false, due_ms))
+        Ok((false, due_ms.map(|due_ms| due_ms - now_ms)))
     }
 
     /// Whether there is something to take, now or before the time is up.
@@ -66,7 +66,7 @@ impl Pop {
         loop {
             let mut arrived = std::pin::pin!(self.consumption.arrived.notified());
             arrived.as_mut().enable();
-            let (has_msg, due_ms) = self.has_message()?;
+            let (has_msg, due_in_ms) = self.has_message()?;
             if has_msg || self.wait_ms <= 0 || shutdown.is_cancelled() {
                 return Ok(NotificationReply { has_msg, polling_full: false });
             }
@@ -79,7 +79,7 @@ impl Pop {
             }
             let go_on = tokio::select! {
                 () = arrived => true,
-                () = tokio::time::sleep(until(due_ms)) => true,
+                () = tokio::time::sleep(until_due(due_in_ms)) => true,
                 () = &mut time_up => false,
                 () = shutdown.cancelled() => false,
             };
@@ -108,7 +108,7 @@ impl Pop {
             arrived.as_mut().enable();
             let look =
                 if colds < COLD_MAX { self.look(Access::Cached) } else { self.look_long().await };
-            let (due_ms, mut reply) = match look? {
+            let (due_in_ms, mut reply) = match look? {
                 Look::Found(reply) => {
                     self.pass_on(&reply);
                     return Ok(reply);
@@ -118,7 +118,7 @@ impl Pop {
                     self.warm(cold).await;
                     continue;
                 }
-                Look::Nothing { due_ms, reply } => (due_ms, reply),
+                Look::Nothing { due_in_ms, reply } => (due_in_ms, reply),
             };
             if full {
                 reply.code = ReplyCode::PollingFull;
@@ -138,7 +138,7 @@ impl Pop {
             }
             let go_on = tokio::select! {
                 () = arrived => true,
-                () = tokio::time::sleep(until(due_ms)) => true,
+                () = tokio::time::sleep(until_due(due_in_ms)) => true,
                 () = &mut time_up => false,
                 () = shutdown.cancelled() => false,
             };
@@ -174,12 +174,12 @@ impl Pop {
     }
 }
 
-/// How long to wait for what is due then.
-fn until(due_ms: Option<i64>) -> Duration {
-    let Some(due_ms) = due_ms else { return LOOK_AGAIN_MAX };
-    match due_ms - clock::now_ms() {
-        // What is due but not to be had, because the order or a limit forbids it, is looked at again.
-        ..=0 => LOOK_AGAIN,
-        wait_ms => Duration::from_millis(wait_ms.unsigned_abs()).min(LOOK_AGAIN_MAX),
+/// How long to wait for what was due in so long when the queues were looked at.
+fn until_due(due_in_ms: Option<i64>) -> Duration {
+    match due_in_ms {
+        None => LOOK_AGAIN_MAX,
+        // What was due and not to be had, because the order or a limit forbids it, is looked at again.
+        Some(..=0) => LOOK_AGAIN,
+        Some(due_in_ms) => Duration::from_millis(due_in_ms.unsigned_abs()).min(LOOK_AGAIN_MAX),
     }
 }
