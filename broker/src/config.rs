@@ -147,6 +147,15 @@ pub struct Config {
     pub tls: tls::Settings,
 }
 
+/// Switches that promise something to whoever turned them on; to go on without it would harm them unseen.
+const PROMISES: [(&str, &str); 5] = [
+    ("aclEnable", "access control is not served yet, and everybody would be let in"),
+    ("authenticationEnabled", "access control is not served yet, and everybody would be let in"),
+    ("authorizationEnabled", "access control is not served yet, and everybody would be let in"),
+    ("enableControllerMode", "replication is not served yet, and nothing would be copied"),
+    ("enableDLegerCommitLog", "replication is not served yet, and nothing would be copied"),
+];
+
 impl Config {
     /// Reads `given` over the defaults. Unknown keys are errors.
     pub fn new(given: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
@@ -247,6 +256,11 @@ impl Config {
             let (key, value) = ("brokerRole".to_owned(), "SLAVE".to_owned());
             let expected = "replication is not served yet, so a broker is a master with brokerId 0";
             return Err(ConfigError::BadValue { key, value, expected });
+        }
+        for (key, expected) in PROMISES {
+            if read.flag(key)? {
+                return Err(read.bad(key, expected));
+            }
         }
         let trace_topic = read.flag("traceTopicEnable")?.then(|| read.text("msgTraceTopicName"));
         Ok(Self {
@@ -477,6 +491,15 @@ mod tests {
         {
             let error = config(&[(key, value)]).unwrap_err().to_string();
             assert!(error.contains(key) && error.contains(value), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_promises_safety_that_is_not_there_is_refused() {
+        for (key, _) in PROMISES {
+            let error = config(&[(key, "true")]).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains("not served yet"), "{error}");
+            assert!(config(&[(key, "false")]).is_ok());
         }
     }
 

@@ -81,13 +81,8 @@ pub fn pull(context: &Context<'_>, out: &mut Outbox) {
         }
     };
     pull.commit();
-    let reset = {
-        let PullMessage { consumer_group, topic, queue_id, .. } = &pull.request;
-        pull.broker.offsets.take_reset(consumer_group, topic, *queue_id)
-    };
-    if let Some(offset) = reset {
-        let reply = PullMessageReply { next_begin_offset: offset, ..pull.positions() };
-        return out.now.reply_with_code(to, ReplyCode::PullOffsetMoved, &reply, &[]);
+    if pull.follow_reset(&mut out.now) {
+        return;
     }
     match pull.read(pull.request.queue_offset, Access::Cached) {
         Ok(read) if read.status == Status::Cold => out.later(pull.read_cold()),
@@ -246,6 +241,9 @@ impl Pull {
             let mut arrived = std::pin::pin!(arrived);
             // From here on no arrival is missed.
             arrived.as_mut().enable();
+            if self.follow_reset(&mut chunk) {
+                return chunk;
+            }
             let read = match self.read(offset, Access::Cached) {
                 Ok(read) => read,
                 Err(refusal) => {
@@ -283,6 +281,17 @@ impl Pull {
                 return chunk;
             }
         }
+    }
+
+    /// Sends the group elsewhere if somebody reset its offset, also while it waited.
+    fn follow_reset(&self, chunk: &mut Chunk) -> bool {
+        let PullMessage { consumer_group, topic, queue_id, .. } = &self.request;
+        let reset = self.broker.offsets.take_reset(consumer_group, topic, *queue_id);
+        if let Some(offset) = reset {
+            let reply = PullMessageReply { next_begin_offset: offset, ..self.positions() };
+            chunk.reply_with_code(self.to, ReplyCode::PullOffsetMoved, &reply, &[]);
+        }
+        reset.is_some()
     }
 
     fn answer(&self, chunk: &mut Chunk, read: &Read) {

@@ -50,6 +50,11 @@ impl Waiting {
         Some(Ticket { waiting: self.clone(), queue: queue.index(), arrived })
     }
 
+    /// How many wait.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
     /// Messages have entered these queues.
     pub fn arrived(&self, queues: impl Iterator<Item = QueueRef>) {
         fence(Ordering::SeqCst);

@@ -63,8 +63,8 @@ impl Stage {
         }
     }
 
-    /// A message goes in and comes out.
-    async fn still_serves(&self) {
+    /// Sends a message, and says where it is in its queue.
+    async fn send(&self) -> i64 {
         let send = Fields::default()
             .with("producerGroup", "p")
             .with("topic", "still_serves")
@@ -76,7 +76,12 @@ impl Stage {
             .with("flag", "0");
         let sent = self.call(request(10, send, b"hello")).await;
         assert_eq!(sent.code, 0, "{:?}", sent.remark);
-        let offset = sent.fields.get("queueOffset").unwrap().parse().unwrap();
+        sent.fields.get("queueOffset").unwrap().parse().unwrap()
+    }
+
+    /// A message goes in and comes out.
+    async fn still_serves(&self) {
+        let offset = self.send().await;
         let pull = PullMessage::everything("g", "still_serves", 0, offset, 1);
         let pulled = self.call(Command::request(11, &pull)).await;
         assert_eq!(pulled.code, 0, "{:?}", pulled.remark);
@@ -282,4 +287,46 @@ async fn what_a_stock_broker_wrote_to_the_files_in_between_wins_over_the_log() {
         assert!(stage.running.broker.topics.get("still_serves").is_some());
         folder = stage.end().await;
     }
+}
+
+#[tokio::test]
+async fn who_waits_for_messages_is_sent_back_by_a_reset_meanwhile() {
+    let stage = Stage::new().await;
+    stage.still_serves().await;
+    let commit = Fields::default()
+        .with("consumerGroup", "g")
+        .with("topic", "still_serves")
+        .with("queueId", "0")
+        .with("commitOffset", "1");
+    assert_eq!(stage.call(request(15, commit, b"")).await.code, 0);
+    let mut pull = PullMessage::everything("g", "still_serves", 0, 1, 1);
+    pull.suspend_timeout_millis = 20_000;
+    pull.sys_flag |= 2; // It may wait.
+    let (pulled, ()) = tokio::join!(stage.call(Command::request(11, &pull)), async {
+        while stage.running.broker.waiting.count() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let reset = Fields::default()
+            .with("topic", "still_serves")
+            .with("group", "g")
+            .with("timestamp", "0")
+            .with("isForce", "true");
+        let reset = stage.call(request(222, reset, b"")).await;
+        assert_eq!(reset.code, 0, "{:?}", reset.remark);
+        stage.send().await;
+    });
+    assert_eq!(pulled.code, ReplyCode::PullOffsetMoved.to_wire());
+    assert_eq!(pulled.fields.get("nextBeginOffset"), Some("0"));
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_group_that_broadcasts_is_found_by_the_route_of_its_retries() {
+    let stage = Stage::new().await;
+    let beat = br#"{"clientID":"c","consumerDataSet":[{"groupName":"loud","consumeType":"CONSUME_PASSIVELY",
+        "messageModel":"BROADCASTING","consumeFromWhere":"CONSUME_FROM_LAST_OFFSET","subscriptionDataSet":[]}],
+        "producerDataSet":[]}"#;
+    assert_eq!(stage.call(request(34, Fields::default(), beat)).await.code, 0);
+    assert!(stage.running.broker.topics.get("%RETRY%loud").is_some());
+    stage.end().await;
 }

@@ -168,7 +168,9 @@ impl Core {
     /// What has to be durable before more is appended behind `position`.
     pub(crate) fn behind(&self, position: u64) -> Option<u64> {
         let unsynced_bytes = position.saturating_sub(self.durable.position());
-        let too_many = unsynced_bytes > self.config.unsynced_bytes_max;
+        // A disk that failed catches up with nothing; it is reported, not waited for.
+        let too_many =
+            unsynced_bytes > self.config.unsynced_bytes_max && self.durable.error().is_none();
         too_many.then(|| position - self.config.unsynced_bytes_max / 2)
     }
 

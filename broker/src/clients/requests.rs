@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use protocol::body::{
     CheckClientRequestBody, GetConsumerListByGroupResponseBody, HeartbeatData,
-    LockBatchRequestBody, LockBatchResponseBody, MessageModel, UnlockBatchRequestBody,
+    LockBatchRequestBody, LockBatchResponseBody, UnlockBatchRequestBody,
 };
 use protocol::fields::Sink;
 use protocol::frame::Command;
@@ -36,23 +36,29 @@ pub fn heartbeat(context: &Context<'_>) -> Outcome {
         )));
     }
     let mut unknown = BTreeSet::new();
+    // What could not be written down now, which the client is told when the rest of its groups is known.
+    let mut unwritten = None;
     for consumer in &data.consumer_data_set {
         let group = &consumer.group_name;
         let found = name::check_group(group).map_err(invalid).and_then(|()| broker.group(group));
         let config = match found {
             Ok(config) => config,
-            Err(refusal) if refusal.code == ReplyCode::ServiceNotAvailable => return Err(refusal),
             Err(refusal) => {
                 // The client's other groups count all the same; it is told when this one pulls.
                 debug!(group, client = data.client_id, %refusal, "passing over a consumer group");
                 unknown.insert(group.clone());
+                if is_passing(refusal.code) {
+                    unwritten = Some(refusal);
+                }
                 continue;
             }
         };
-        if consumer.message_model != MessageModel::Broadcasting && config.retry_queue_nums > 0 {
+        // Broadcasting groups give nothing back, but tools find a group by the route of its retries.
+        if config.retry_queue_nums > 0 {
             let unit_subscription = if consumer.unit_mode { 2 } else { 0 };
             let retry = name::retry_topic(group);
-            broker.topic_or_create(&retry, config.retry_queue_nums, unit_subscription)?;
+            let made = broker.topic_or_create(&retry, config.retry_queue_nums, unit_subscription);
+            unwritten = made.err().or(unwritten);
         }
     }
     data.consumer_data_set.retain(|consumer| !unknown.contains(&consumer.group_name));
@@ -65,6 +71,9 @@ pub fn heartbeat(context: &Context<'_>) -> Outcome {
         clock::now_ms(),
     );
     broker.notify_changed(heard.changed);
+    if let Some(refusal) = unwritten {
+        return Err(refusal);
+    }
     let mut reply = Command::reply(&Empty {});
     reply.fields.put("IS_SUPPORT_HEART_BEAT_V2", b"true");
     if data.heartbeat_fingerprint != 0 {
@@ -72,6 +81,11 @@ pub fn heartbeat(context: &Context<'_>) -> Outcome {
         reply.fields.put("IS_SUB_CHANGE", wanted.as_bytes());
     }
     Ok(reply)
+}
+
+/// Whether the same request may be served later: the disk is full, or behind.
+fn is_passing(code: ReplyCode) -> bool {
+    matches!(code, ReplyCode::ServiceNotAvailable | ReplyCode::SystemBusy)
 }
 
 /// Code 35.
