@@ -36,6 +36,8 @@ const POPS_PERIOD: Duration = Duration::from_millis(50);
 pub struct Running {
     pub broker: Arc<Broker>,
     pub address: SocketAddr,
+    /// The threads connections are served on, for others of this process, too.
+    pub workers: Arc<Workers>,
     serving: JoinSet<()>,
     /// Ends our own connections, after everything that may use them.
     calls: DropGuard,
@@ -100,7 +102,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
     serving.spawn(expire_clients(broker.clone()));
     serving.spawn(write_pops(broker.clone()));
     let files = tokio::spawn(write_files(broker.clone(), root));
-    Ok(Running { broker, address, serving, calls: calls.drop_guard(), files })
+    Ok(Running { broker, address, workers, serving, calls: calls.drop_guard(), files })
 }
 
 fn serve(

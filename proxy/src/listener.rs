@@ -15,6 +15,7 @@ use remoting::opening::{self, Language};
 use remoting::process::Shutdown;
 use remoting::server;
 use remoting::tls::Acceptor;
+use remoting::workers::Workers;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
@@ -71,6 +72,7 @@ impl Listener {
     /// Serves until `shutdown`, then lets what is in flight end.
     pub async fn serve(
         self,
+        workers: Arc<Workers>,
         front: Arc<Front>,
         door: Arc<Door>,
         acceptor: Arc<Acceptor>,
@@ -97,13 +99,14 @@ impl Listener {
                 continue;
             }
             let Ok(local) = stream.local_addr() else { continue };
+            let Ok(stream) = stream.into_std() else { continue };
             let advertise = self.advertise.clone();
             let connection = Connection { remote, local, advertise };
             let (front, service) = (front.clone(), service.clone());
             let (door, acceptor) = (door.clone(), acceptor.clone());
             let shutdown = shutdown.child_token();
-            tasks.spawn(async move {
-                front.stats.connections.fetch_add(1, Ordering::Relaxed);
+            front.stats.connections.fetch_add(1, Ordering::Relaxed);
+            workers.spawn(&tasks, async move {
                 let serving = serve_one(stream, connection, &acceptor, service, &door, shutdown);
                 if let Err(error) = serving.await {
                     debug!(%remote, error, "connection lost");
@@ -118,13 +121,15 @@ impl Listener {
 }
 
 async fn serve_one(
-    stream: TcpStream,
+    stream: std::net::TcpStream,
     mut connection: Connection,
     acceptor: &Acceptor,
     service: Services,
     door: &Arc<Door>,
     shutdown: Shutdown,
 ) -> Result<(), String> {
+    // Known to the runtime of its worker from here on.
+    let stream = TcpStream::from_std(stream).map_err(|error| error.to_string())?;
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set nodelay");
     }

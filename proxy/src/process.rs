@@ -13,6 +13,7 @@ use remoting::clock;
 use remoting::outbox::ReplyTo;
 use remoting::process::{DropGuard, Shutdown};
 use remoting::tls::{self, Acceptor, Connector};
+use remoting::workers::Workers;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
@@ -59,24 +60,25 @@ pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Running
     });
     let cluster = Box::new(cluster.with_tls(tls));
     let front = Front::new(config, Backend::Cluster(cluster), shutdown.clone());
-    let mut running = serve(front.clone(), calls.clone(), shutdown.clone())?;
+    let workers = Arc::new(Workers::start().context("cannot start threads")?);
+    let mut running = serve(front.clone(), &workers, calls.clone(), shutdown.clone())?;
     running.serving.spawn(checks::pass_on(front.clone(), questions, shutdown.clone()));
     running.serving.spawn(checks::report(front, shutdown));
     running.calls = Some(calls.drop_guard());
     Ok(running)
 }
 
-/// Listens before a broker in this process.
+/// Listens before a broker in this process, on the same threads.
 pub fn start_local(
     config: Config,
-    broker: Arc<broker::broker::Broker>,
+    work: &broker::process::Running,
     shutdown: Shutdown,
 ) -> anyhow::Result<Running> {
     let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
     let calls = Shutdown::new();
-    let (local, mut asked) = Local::new(broker, calls.clone());
+    let (local, mut asked) = Local::new(work.broker.clone(), calls.clone());
     let front = Front::new(config, Backend::Local(local), shutdown.clone());
-    let mut running = serve(front.clone(), calls.clone(), shutdown.clone())?;
+    let mut running = serve(front.clone(), &work.workers, calls.clone(), shutdown.clone())?;
     let ended = shutdown.clone();
     running.serving.spawn(async move {
         while let Some(Some(request)) = ended.run_until_cancelled(asked.recv()).await {
@@ -94,7 +96,12 @@ pub fn start_local(
     Ok(running)
 }
 
-fn serve(front: Arc<Front>, calls: Shutdown, shutdown: Shutdown) -> anyhow::Result<Running> {
+fn serve(
+    front: Arc<Front>,
+    workers: &Arc<Workers>,
+    calls: Shutdown,
+    shutdown: Shutdown,
+) -> anyhow::Result<Running> {
     let mut serving = JoinSet::new();
     let acceptor = Acceptor::new(encryption(&front.config), &[b"h2"])?;
     let period = front.config.certificate_watch;
@@ -118,7 +125,8 @@ fn serve(front: Arc<Front>, calls: Shutdown, shutdown: Shutdown) -> anyhow::Resu
             bound => bound?,
         };
         addresses.push(listener.address);
-        serving.spawn(listener.serve(front.clone(), door, acceptor.clone(), shutdown.clone()));
+        let (workers, acceptor) = (workers.clone(), acceptor.clone());
+        serving.spawn(listener.serve(workers, front.clone(), door, acceptor, shutdown.clone()));
     }
     serving.spawn(renew(front.clone(), shutdown.clone()));
     serving.spawn(drain(front.clone(), shutdown));

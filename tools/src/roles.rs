@@ -51,7 +51,7 @@ pub(crate) async fn standalone(args: Standalone) -> Result<()> {
         over.push(("remotingListenPort".to_owned(), "0".to_owned()));
     }
     let door = proxy_config(args.proxy_config.as_deref(), over)?;
-    let door = proxy::process::start_local(door, work.broker.clone(), shutdown)?;
+    let door = proxy::process::start_local(door, &work, shutdown)?;
     greet(map.address, work.address, &door.addresses, &store, started.elapsed());
     door.finished().await;
     work.finished().await?;

@@ -57,7 +57,7 @@ impl Workers {
     }
 
     /// Runs a connection where there are the fewest.
-    pub(crate) fn spawn<F>(&self, tasks: &TaskTracker, connection: F)
+    pub fn spawn<F>(&self, tasks: &TaskTracker, connection: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {

@@ -1,10 +1,13 @@
 //! A broker in this process, called directly.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use broker::broker::Broker;
 use broker::pop::{self, settle, take};
+use parking_lot::Mutex;
 use protocol::body::{SubscriptionGroupConfig, TopicConfig};
 use protocol::fields::Header;
 use protocol::frame::Command;
@@ -22,11 +25,14 @@ use super::route::{Holder, Route};
 use super::{ANSWER_TIMEOUT, Failed, Outgoing, Pop, Popped, Pulled, Stored, refused};
 use crate::handle::Handle;
 
-/// The broker, and a connection to it that is none.
+/// The broker, and connections to it that are none.
 #[derive(Debug)]
 pub struct Local {
     broker: Arc<Broker>,
     inside: Inside,
+    /// One for each thread that sends: to wake another for a message costs more than to store it.
+    senders: Mutex<HashMap<ThreadId, Inside>>,
+    shutdown: Shutdown,
 }
 
 const READ: i32 = 4;
@@ -38,8 +44,15 @@ impl Local {
         broker: Arc<Broker>,
         shutdown: Shutdown,
     ) -> (Self, mpsc::Receiver<Command<'static>>) {
-        let (inside, asked) = Inside::open(&broker, shutdown);
-        (Self { broker, inside }, asked)
+        let (inside, asked) = Inside::open(&broker, shutdown.clone());
+        (Self { broker, inside, senders: Mutex::default(), shutdown }, asked)
+    }
+
+    /// The connection of this thread. Nothing is asked on it: no client is registered there.
+    fn sender(&self) -> Inside {
+        let mut senders = self.senders.lock();
+        let open = || Inside::open(&self.broker, self.shutdown.clone()).0;
+        senders.entry(std::thread::current().id()).or_insert_with(open).clone()
     }
 
     fn name(&self) -> String {
@@ -84,7 +97,7 @@ impl Local {
     ) -> Result<Vec<Stored>, Failed> {
         self.check(broker)?;
         let count = outgoing.messages.len();
-        let reply = self.inside.call(sending(&outgoing)?, ANSWER_TIMEOUT).await?;
+        let reply = self.sender().call(sending(&outgoing)?, ANSWER_TIMEOUT).await?;
         stored(&reply, count)
     }
 

@@ -79,9 +79,7 @@ impl Stage {
         let work = broker::process::start(settings, shutdown.clone()).await.unwrap();
         config.nameservers = vec![map];
         let proxy = match way {
-            Way::Inside => {
-                proxy::process::start_local(config, work.broker.clone(), shutdown.clone()).unwrap()
-            }
+            Way::Inside => proxy::process::start_local(config, &work, shutdown.clone()).unwrap(),
             Way::Cluster => proxy::process::start(config, shutdown.clone()).await.unwrap(),
         };
         let uri = format!("http://{}", proxy.addresses[0]);
