@@ -12,6 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_client(false)
         .build_server(true)
         .build_transport(false)
+        .codec_path("crate::codec::Lean")
         .extern_path(".apache.rocketmq.v2", "::protocol::grpc")
         .compile_fds(descriptors)?;
     println!("cargo:rerun-if-changed={include}");

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod backend;
 pub mod checks;
 pub mod clients;
+mod codec;
 pub mod config;
 pub mod front;
 pub mod grpc;
