@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// Seconds of one run [default: 8, quick: 2]
     #[arg(long)]
     seconds: Option<f64>,
-    /// Messages to receive in the receive row, at least [default: 1000000, quick: 50000]
+    /// Messages to receive in the receive row, at least [default: 1000000, quick: 400000]
     #[arg(long)]
     backlog: Option<u64>,
     /// Consumers of the consumers row [default: 1000, quick: 100]
@@ -131,7 +131,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         pairs: args.pairs.unwrap_or(if args.quick { 1 } else { 3 }).max(1),
         warmup: args.warmup.unwrap_or_else(|| pick(30.0, 3.0)),
         seconds: args.seconds.unwrap_or_else(|| pick(8.0, 2.0)),
-        backlog: args.backlog.unwrap_or(if args.quick { 50_000 } else { 1_000_000 }),
+        backlog: args.backlog.unwrap_or(if args.quick { 400_000 } else { 1_000_000 }),
         consumers: args.consumers.unwrap_or(if args.quick { 100 } else { 1000 }),
         idle: Duration::from_secs_f64(pick(10.0, 3.0)),
     };
