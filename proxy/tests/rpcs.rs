@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use common::*;
 use protocol::grpc::*;
+use protocol::header::send::ConsumerSendMsgBack;
 
 async fn stage(way: Way) -> Stage {
     Stage::new(way).await
@@ -20,6 +21,7 @@ both_ways! {
     a_receive_ends_within_the_time_of_its_client
     a_receive_that_waits_is_answered_when_a_message_arrives
     a_changed_time_counts_and_the_old_handle_is_void
+    what_pulling_members_gave_back_is_settled_where_it_lies
     what_failed_too_often_is_a_dead_letter
     a_client_that_goes_away_gives_back_what_it_did_not_read
     tags_are_compared_letter_by_letter
@@ -154,6 +156,42 @@ async fn a_changed_time_counts_and_the_old_handle_is_void(stage: Stage) {
         let refused = stage.change(&handle(&again[0]), seconds).await;
         assert_eq!(codes([refused.status]), [Code::IllegalInvisibleTime as i32]);
     }
+    stage.end().await;
+}
+
+async fn what_pulling_members_gave_back_is_settled_where_it_lies(stage: Stage) {
+    stage.topic("t", "NORMAL", 1).await;
+    stage.group("g", false, 16).await;
+    stage.begun("t", "g").await;
+    stage.send(vec![message("t", "x")]).await;
+    let first = stage.gather("t", "g", 1).await;
+    // As a member does that pulls: a copy waits in `%RETRY%g`, at the place that the message has in `t`.
+    let position = handle(&first[0]).split(' ').next_back().unwrap().parse().unwrap();
+    let back = ConsumerSendMsgBack {
+        offset: position,
+        group: "g".to_owned(),
+        delay_level: 1,
+        origin_msg_id: None,
+        origin_topic: Some("t".to_owned()),
+        unit_mode: false,
+        max_reconsume_times: None,
+    };
+    let address = stage.work.address.to_string();
+    stage.pool.ask(&address, &back, Vec::new(), WAIT).await.unwrap();
+    let copy = stage.gather("t", "g", 1).await;
+    assert_eq!(copy[0].system_properties.as_ref().unwrap().delivery_attempt, Some(2));
+    let nacked = stage.change(&handle(&copy[0]), 1).await;
+    assert_eq!(codes([nacked.status]), [OK]);
+    let copy = stage.gather("t", "g", 1).await;
+    let answer: AckMessageResponse = stage.ask("AckMessage", ack("t", "g", &copy)).await;
+    assert_eq!(codes([answer.status]), [OK]);
+    // The message itself is still in the hands of its first consumer, and the copy is gone.
+    let nacked = stage.change(&handle(&first[0]), 1).await;
+    assert_eq!(codes([nacked.status]), [OK]);
+    let again = stage.gather("t", "g", 1).await;
+    assert!(handle(&again[0]).ends_with(&format!(" 0 {position}")), "{}", handle(&again[0]));
+    let (status, _) = stage.receive(receive("t", "g", 2_000), None).await;
+    assert_eq!(status.code(), Code::MessageNotFound);
     stage.end().await;
 }
 
