@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use protocol::grpc::TelemetryCommand;
@@ -27,9 +26,6 @@ use crate::grpc::query_route::endpoints_of;
 use crate::handle::Handle;
 use crate::listener::Listener;
 use crate::relay::Door;
-
-/// How often receipts and silent clients are looked at.
-const PERIOD: Duration = Duration::from_secs(5);
 
 /// A proxy that serves.
 #[derive(Debug)]
@@ -163,16 +159,19 @@ async fn drain(front: Arc<Front>, shutdown: Shutdown) {
 
 /// Renews receipts, and forgets clients that are silent.
 async fn renew(front: Arc<Front>, shutdown: Shutdown) {
-    let mut period = tokio::time::interval(PERIOD);
+    let mut period = tokio::time::interval(front.config.renew_period);
     loop {
         tokio::select! {
             _ = period.tick() => {}
             () = shutdown.cancelled() => return,
         }
-        front.stats.sample(PERIOD.as_secs_f64());
-        for client in front.clients.expire(clock::instant()) {
-            for left in front.receipts.lock().leave(&client) {
-                debug!(client, group = left.group, topic = left.topic, "a silent client's message");
+        front.stats.sample(clock::instant());
+        for client in front.clients.expire(front.config.client_silent_max, clock::instant()) {
+            let left = front.receipts.lock().leave(&client);
+            debug!(client, messages = left.len(), "a client is silent for too long");
+            if !left.is_empty() {
+                let front = front.clone();
+                tokio::spawn(async move { front.give_back(left).await });
             }
         }
         let due = front.receipts.lock().due(clock::now_ms());

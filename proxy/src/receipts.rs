@@ -63,7 +63,7 @@ pub enum Settled {
     Busy,
 }
 
-/// A message whose consumer has left.
+/// A message that its consumer has left or never got.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Left {
     pub group: String,

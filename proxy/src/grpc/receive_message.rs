@@ -21,6 +21,7 @@ use crate::backend;
 use crate::front::Front;
 use crate::handle::Handle;
 use crate::popped::{self, Taken};
+use crate::receipts::Left;
 
 /// How long after the end of its poll a broker may still answer.
 const GRACE: Duration = Duration::from_secs(10);
@@ -180,11 +181,17 @@ impl Drop for Taking {
         let (front, wanted) = (self.front.clone(), self.wanted.clone());
         tokio::spawn(async move {
             if let Ok(taken) = pop.await {
-                let handles: Vec<String> = taken.into_iter().map(|taken| taken.handle).collect();
-                front.give_back(&wanted.group, &wanted.topic.name, &handles).await;
+                let handles = taken.into_iter().map(|taken| taken.handle);
+                front.give_back(left(&wanted, handles)).await;
             }
         });
     }
+}
+
+/// Messages that do not reach whoever asked.
+fn left(wanted: &Wanted, handles: impl Iterator<Item = String>) -> Vec<Left> {
+    let (group, topic) = (&wanted.group, &wanted.topic.name);
+    handles.map(|handle| Left { group: group.clone(), topic: topic.clone(), handle }).collect()
 }
 
 /// Messages on their way to whoever asked.
@@ -345,9 +352,7 @@ impl Drop for Answers {
             return;
         }
         let Some((front, wanted)) = self.owner.take() else { return };
-        let handles: Vec<String> = self.held.drain(..).collect();
-        tokio::spawn(async move {
-            front.give_back(&wanted.group, &wanted.topic.name, &handles).await;
-        });
+        let left = left(&wanted, self.held.drain(..));
+        tokio::spawn(async move { front.give_back(left).await });
     }
 }

@@ -63,10 +63,8 @@ async fn serve(
             _ => debug!(client = context.client_id, "a command that only servers send"),
         }
     }
-    // Its stream is gone and not replaced by another: what it holds goes to others soon.
-    if front.clients.detach(&context.client_id, stream, clock::instant()) {
-        return_receipts(&front, &context.client_id).await;
-    }
+    // What the client holds stays with it until it takes its leave or is silent for too long.
+    front.clients.detach(&context.client_id, stream, clock::instant());
 }
 
 /// Keeps what a client says of itself and answers what it shall do.
@@ -114,14 +112,6 @@ fn checked(settings: &Settings) -> Result<(), Failure> {
             let message = "the settings are neither a producer's nor a consumer's";
             Err(Failure::new(Code::UnrecognizedClientType, message))
         }
-    }
-}
-
-/// Makes what a client held visible to others soon.
-pub(super) async fn return_receipts(front: &Arc<Front>, client_id: &str) {
-    let left = front.receipts.lock().leave(client_id);
-    for left in left {
-        front.give_back(&left.group, &left.topic, &[left.handle]).await;
     }
 }
 
