@@ -1,6 +1,7 @@
 //! The finished parts of a proxy, and the few steps that several requests share.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -75,8 +76,9 @@ impl Stats {
     }
 }
 
-/// How long an acknowledgement waits for a renewal of the same receipt.
-const RENEWAL_WAIT: Duration = Duration::from_secs(3);
+/// How long an acknowledgement waits for renewals of its receipts: clients wait for three seconds, and the
+/// broker has to answer within what is left.
+const RENEWAL_WAIT: Duration = Duration::from_secs(1);
 
 /// How soon messages come back whose consumer is gone.
 pub const RETURN_MS: i64 = 1000;
@@ -121,20 +123,54 @@ impl Front {
         accepted(named.map(String::as_str))
     }
 
-    /// The newest handle of a message whose receipt may have been renewed; renewed no more from here on.
-    pub async fn settle(&self, client: &str, group: &str, handle: &str) -> String {
-        let deadline = clock::instant() + RENEWAL_WAIT;
-        loop {
-            let renewed = self.renewed.notified();
-            match self.receipts.lock().settle(client, group, handle) {
-                Settled::Unknown => return handle.to_owned(),
-                Settled::Now(newest) => return newest,
-                Settled::Busy if clock::instant() >= deadline => return handle.to_owned(),
-                Settled::Busy => {}
+    /// The newest handles of messages whose receipts may have been renewed; renewed no more from here on.
+    /// One whose renewal does not end stays what it is, and its client may ask again.
+    pub async fn settle(
+        &self,
+        client: &str,
+        group: &str,
+        handles: &[&str],
+    ) -> Vec<Result<String, Failure>> {
+        let message = "the receipt is being renewed and its broker does not answer";
+        let busy = || Err(Failure::new(Code::ProxyTimeout, message));
+        let mut newest: Vec<Result<String, Failure>> = vec![busy(); handles.len()];
+        let waiting = async {
+            loop {
+                let mut renewed = pin!(self.renewed.notified());
+                // From here on no renewal ends unseen.
+                renewed.as_mut().enable();
+                let mut settled = true;
+                {
+                    let mut receipts = self.receipts.lock();
+                    let open = newest.iter_mut().zip(handles).filter(|(newest, _)| newest.is_err());
+                    for (newest, handle) in open {
+                        match receipts.settle(client, group, handle) {
+                            Settled::Unknown => *newest = Ok((*handle).to_owned()),
+                            Settled::Now(handle) => *newest = Ok(handle),
+                            Settled::Busy => settled = false,
+                        }
+                    }
+                }
+                if settled {
+                    break;
+                }
+                renewed.await;
             }
-            // Woken for any renewal, so not by this one alone; bounded by the deadline.
-            let _ = tokio::time::timeout(Duration::from_millis(50), renewed).await;
-        }
+        };
+        // Those that are not open any more are of use without the others.
+        let _ = tokio::time::timeout(RENEWAL_WAIT, waiting).await;
+        newest
+    }
+
+    /// The same for one message.
+    pub async fn settle_one(
+        &self,
+        client: &str,
+        group: &str,
+        handle: &str,
+    ) -> Result<String, Failure> {
+        let mut newest = self.settle(client, group, &[handle]).await;
+        newest.pop().expect("as many as handles")
     }
 
     /// Acknowledges messages, each broker's at once; as many outcomes as handles.

@@ -8,13 +8,12 @@ use protocol::grpc::TelemetryCommand;
 use protocol::grpc::telemetry_command::Command;
 use protocol::reply::Refusal;
 use protocol::request::RequestCode;
-use remoting::clock;
 use remoting::outbox::ReplyTo;
 use remoting::process::{DropGuard, Shutdown};
 use remoting::tls::{self, Acceptor, Connector};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tracing::{debug, warn};
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::warn;
 
 use crate::backend::Backend;
 use crate::backend::cluster::Cluster;
@@ -23,9 +22,9 @@ use crate::checks::{self, QUESTIONS_MAX, Question};
 use crate::config::Config;
 use crate::front::Front;
 use crate::grpc::query_route::endpoints_of;
-use crate::handle::Handle;
 use crate::listener::Listener;
 use crate::relay::Door;
+use crate::renewal;
 
 /// A proxy that serves.
 #[derive(Debug)]
@@ -33,6 +32,9 @@ pub struct Running {
     pub front: Arc<Front>,
     pub addresses: Vec<SocketAddr>,
     serving: JoinSet<()>,
+    renewing: JoinHandle<()>,
+    /// Ends renewals, when nobody settles anything any more.
+    served: DropGuard,
     /// Ends our own connections, after everything that may use them.
     calls: Option<DropGuard>,
 }
@@ -116,9 +118,10 @@ fn serve(front: Arc<Front>, calls: Shutdown, shutdown: Shutdown) -> anyhow::Resu
         addresses.push(listener.address);
         serving.spawn(listener.serve(front.clone(), door, acceptor.clone(), shutdown.clone()));
     }
-    serving.spawn(renew(front.clone(), shutdown.clone()));
     serving.spawn(drain(front.clone(), shutdown));
-    Ok(Running { front, addresses, serving, calls: None })
+    let served = Shutdown::new();
+    let renewing = tokio::spawn(renewal::run(front.clone(), served.clone()));
+    Ok(Running { front, addresses, serving, renewing, served: served.drop_guard(), calls: None })
 }
 
 /// Encrypted and plain connections; with a certificate of our own if none is given.
@@ -145,6 +148,10 @@ impl Running {
     /// Waits for the shutdown and for what is in flight.
     pub async fn finished(mut self) {
         while self.serving.join_next().await.is_some() {}
+        drop(self.served);
+        if let Err(error) = self.renewing.await {
+            warn!(%error, "receipts were not renewed to the end");
+        }
         drop(self.calls);
     }
 }
@@ -155,50 +162,4 @@ async fn drain(front: Arc<Front>, shutdown: Shutdown) {
     let reconnect = protocol::grpc::ReconnectEndpointsCommand { nonce: String::new() };
     let command = Command::ReconnectEndpointsCommand(reconnect);
     front.clients.close(&TelemetryCommand { status: None, command: Some(command) });
-}
-
-/// Renews receipts, and forgets clients that are silent.
-async fn renew(front: Arc<Front>, shutdown: Shutdown) {
-    let mut period = tokio::time::interval(front.config.renew_period);
-    loop {
-        tokio::select! {
-            _ = period.tick() => {}
-            () = shutdown.cancelled() => return,
-        }
-        front.stats.sample(clock::instant());
-        for client in front.clients.expire(front.config.client_silent_max, clock::instant()) {
-            let left = front.receipts.lock().leave(&client);
-            debug!(client, messages = left.len(), "a client is silent for too long");
-            if !left.is_empty() {
-                let front = front.clone();
-                tokio::spawn(async move { front.give_back(left).await });
-            }
-        }
-        let due = front.receipts.lock().due(clock::now_ms());
-        for renewal in due {
-            let outcome = match Handle::parse(&renewal.newest) {
-                Ok(handle) => {
-                    let (group, topic) = (&renewal.group, &renewal.topic);
-                    front.hide(group, topic, &handle, renewal.invisible_ms, false).await
-                }
-                Err(error) => Err(crate::grpc::status::Failure::new(
-                    protocol::grpc::Code::InvalidReceiptHandle,
-                    error.to_string(),
-                )),
-            };
-            let mut receipts = front.receipts.lock();
-            match outcome {
-                Ok(newest) => {
-                    let visible = Handle::parse(&newest).map_or(0, |handle| handle.visible_at_ms());
-                    receipts.renewed(&renewal, newest, visible);
-                }
-                Err(failure) => {
-                    let finally = failure.code == protocol::grpc::Code::InvalidReceiptHandle;
-                    receipts.failed(&renewal, finally);
-                }
-            }
-            drop(receipts);
-            front.renewed.notify_waiters();
-        }
-    }
 }

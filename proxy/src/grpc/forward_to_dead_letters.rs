@@ -22,7 +22,7 @@ pub(super) async fn forward(
     let topic = check::topic(request.topic.as_ref())?;
     let group = check::group(request.group.as_ref())?;
     readable(&request.receipt_handle)?;
-    let newest = front.settle(&context.client_id, group, &request.receipt_handle).await;
+    let newest = front.settle_one(&context.client_id, group, &request.receipt_handle).await?;
     let handle = readable(&newest)?;
     to_dead_letters(front, group, topic, &handle, &request.message_id).await?;
     Ok(ForwardMessageToDeadLetterQueueResponse { status: Some(ok()) })

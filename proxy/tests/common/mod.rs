@@ -1,4 +1,5 @@
 //! A broker and a proxy before it, in this process: either as one, or as a cluster with a nameserver.
+//! In `fake`, brokers that do what a test wants.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -6,6 +7,8 @@
     reason = "each test file uses its part of it"
 )]
 #![allow(clippy::unwrap_used, reason = "a test")]
+
+pub mod fake;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,0 +1,111 @@
+//! A proxy before brokers and nameservers that fail: what does not answer harms nothing else.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::fake::{self, Fake, Log};
+use common::*;
+use protocol::frame::Command;
+use protocol::grpc::*;
+use protocol::header::pop::ChangeInvisibleTimeReply;
+use protocol::request::RequestCode;
+use proxy::config::Config;
+use proxy::process::Running;
+use remoting::clock;
+use remoting::outbox::{Outbox, ReplyTo};
+use remoting::process::Shutdown;
+
+/// A handle of the message at `offset`.
+fn handle_at(broker: &str, offset: i64) -> String {
+    format!("{offset} {} 5000 0 0 {broker} 0 {offset} 4711", clock::now_ms())
+}
+
+/// Has receipts of `broker` renewed for the client `c`, which are due at once.
+fn hold(proxy: &Running, broker: &str, count: i64) -> Vec<String> {
+    let now_ms = clock::now_ms();
+    let handles: Vec<String> = (0..count).map(|offset| handle_at(broker, offset)).collect();
+    let mut receipts = proxy.front.receipts.lock();
+    for handle in &handles {
+        assert!(receipts.take("c", "g", "t", handle, now_ms + 5_000, now_ms));
+    }
+    handles
+}
+
+fn settle(handles: &[String]) -> AckMessageRequest {
+    let entry = |handle: &String| AckMessageEntry {
+        message_id: "01".to_owned(),
+        receipt_handle: handle.clone(),
+        lite_topic: None,
+    };
+    AckMessageRequest {
+        group: named("g"),
+        topic: named("t"),
+        entries: handles.iter().map(entry).collect(),
+    }
+}
+
+async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let waiting = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(WAIT, waiting).await.expect(what);
+}
+
+async fn end(proxy: Running, shutdown: Shutdown) {
+    shutdown.cancel();
+    tokio::time::timeout(WAIT, proxy.finished()).await.unwrap();
+}
+
+/// Answers nothing.
+fn silent(_: u64, _: Command<'_>, _: &mut Outbox) {}
+
+fn quick() -> Config {
+    Config { renew_period: Duration::from_millis(50), ..Config::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_does_not_answer_keeps_no_others_receipts_from_being_renewed() {
+    let log = Log::default();
+    let noted = log.clone();
+    let live = Fake::broker(move |peer, request, out| {
+        noted.note(request.code, peer);
+        let hidden = ChangeInvisibleTimeReply {
+            pop_time: clock::now_ms(),
+            invisible_time: 60_000,
+            revive_qid: 0,
+        };
+        out.now.reply(ReplyTo::new(&request), &hidden, &[]);
+    });
+    let dead = Fake::broker(silent);
+    let map = Fake::map(&[("live", live.address), ("dead", dead.address)]);
+    let (proxy, shutdown) = fake::proxy(&map, quick()).await;
+    hold(&proxy, "dead", 20);
+    hold(&proxy, "live", 20);
+    let started = clock::instant();
+    until("all are renewed", || log.count(RequestCode::ChangeInvisibleTime) == 20).await;
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    end(proxy, shutdown).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acknowledgement_waits_for_renewals_together_and_not_for_long() {
+    let log = Log::default();
+    let noted = log.clone();
+    let dead = Fake::broker(move |peer, request, _| noted.note(request.code, peer));
+    let map = Fake::map(&[("dead", dead.address)]);
+    let (proxy, shutdown) = fake::proxy(&map, quick()).await;
+    let handles = hold(&proxy, "dead", 10);
+    until("all are being renewed", || log.count(RequestCode::ChangeInvisibleTime) == 10).await;
+    let caller = Caller::new(proxy.addresses[0], "c").await;
+    let started = clock::instant();
+    let answer: AckMessageResponse = caller.ask("AckMessage", settle(&handles)).await;
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    // Not that the handles are void: their client may try again.
+    assert_eq!(codes([answer.status]), [Code::ProxyTimeout as i32]);
+    assert_eq!(answer.entries.len(), 10);
+    end(proxy, shutdown).await;
+}
