@@ -9,7 +9,9 @@ use common::fake::{self, Fake, Log};
 use common::*;
 use protocol::frame::Command;
 use protocol::grpc::*;
+use protocol::header::Empty;
 use protocol::header::pop::ChangeInvisibleTimeReply;
+use protocol::reply::{Refusal, ReplyCode};
 use protocol::request::RequestCode;
 use proxy::config::Config;
 use proxy::process::Running;
@@ -63,6 +65,10 @@ async fn end(proxy: Running, shutdown: Shutdown) {
 /// Answers nothing.
 fn silent(_: u64, _: Command<'_>, _: &mut Outbox) {}
 
+fn succeed(request: &Command<'_>, out: &mut Outbox) {
+    out.now.reply(ReplyTo::new(request), &Empty {}, &[]);
+}
+
 fn quick() -> Config {
     Config { renew_period: Duration::from_millis(50), ..Config::default() }
 }
@@ -107,5 +113,36 @@ async fn an_acknowledgement_waits_for_renewals_together_and_not_for_long() {
     // Not that the handles are void: their client may try again.
     assert_eq!(codes([answer.status]), [Code::ProxyTimeout as i32]);
     assert_eq!(answer.entries.len(), 10);
+    end(proxy, shutdown).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_that_was_stored_is_a_success_whatever_becomes_of_the_message() {
+    let log = Log::default();
+    let noted = log.clone();
+    let broker = Fake::broker(move |peer, request, out| {
+        noted.note(request.code, peer);
+        if request.code == RequestCode::ConsumerSendMsgBack.to_wire() {
+            return succeed(&request, out);
+        }
+        let refusal = Refusal::new(ReplyCode::SystemError, "not now");
+        out.now.refuse(ReplyTo::new(&request), &refusal);
+    });
+    let map = Fake::map(&[("b", broker.address)]);
+    let (proxy, shutdown) = fake::proxy(&map, Config::default()).await;
+    let caller = Caller::new(proxy.addresses[0], "c").await;
+    let request = ForwardMessageToDeadLetterQueueRequest {
+        group: named("g"),
+        topic: named("t"),
+        receipt_handle: handle_at("b", 0),
+        message_id: "01".to_owned(),
+        delivery_attempt: 2,
+        max_delivery_attempts: 2,
+        lite_topic: None,
+    };
+    let answer: ForwardMessageToDeadLetterQueueResponse =
+        caller.ask("ForwardMessageToDeadLetterQueue", request).await;
+    assert_eq!(codes([answer.status]), [OK]);
+    assert_eq!(log.count(RequestCode::AckMessage), 1);
     end(proxy, shutdown).await;
 }
