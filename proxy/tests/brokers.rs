@@ -146,3 +146,25 @@ async fn a_dead_letter_that_was_stored_is_a_success_whatever_becomes_of_the_mess
     assert_eq!(log.count(RequestCode::AckMessage), 1);
     end(proxy, shutdown).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_goes_on_with_what_it_knows_when_no_nameserver_answers() {
+    let broker = Fake::broker(|_, request, out| succeed(&request, out));
+    let map = Fake::map(&[("b", broker.address)]);
+    let (proxy, shutdown) = fake::proxy(&map, Config::default()).await;
+    let caller = Caller::new(proxy.addresses[0], "c").await;
+    let acked = async || {
+        let request = settle(&[handle_at("b", 0)]);
+        let answer: AckMessageResponse = caller.ask("AckMessage", request).await;
+        codes([answer.status])
+    };
+    assert_eq!(acked().await, [OK]);
+    drop(map);
+    for _ in 0..2 {
+        // As when a broker could not be connected to, or is not known.
+        proxy.front.backend.moved();
+        assert!(proxy.front.backend.address("elsewhere").await.is_err());
+        assert_eq!(acked().await, [OK]);
+    }
+    end(proxy, shutdown).await;
+}

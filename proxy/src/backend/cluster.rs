@@ -78,9 +78,7 @@ impl Cluster {
         let command = Command::request(RequestCode::GetRouteInfo.to_wire(), &request);
         match self.nameserver(command).await {
             Ok(reply) => Ok(Some(Route::new(&read::<TopicRouteData>(&reply)?))),
-            Err(Failed::Refused { code, .. }) if code == ReplyCode::TopicNotExist.to_wire() => {
-                Ok(None)
-            }
+            Err(error) if says(&error, ReplyCode::TopicNotExist) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -96,6 +94,7 @@ impl Cluster {
             let request = GetTopicConfig { topic: topic.to_owned() };
             match self.pool.ask(&holder.address, &request, Vec::new(), ANSWER_TIMEOUT).await {
                 Ok((_, reply)) => return read(&reply).map(Some),
+                Err(error) if says(&error, ReplyCode::TopicNotExist) => {}
                 Err(error) => failure = Some(error),
             }
         }
@@ -116,6 +115,7 @@ impl Cluster {
             let request = GetSubscriptionGroupConfig { group: group.to_owned() };
             match self.ask(&broker, &request, Vec::new(), ANSWER_TIMEOUT).await {
                 Ok((_, reply)) => return read(&reply).map(Some),
+                Err(error) if says(&error, ReplyCode::SubscriptionGroupNotExist) => {}
                 Err(error) => failure = Some(error),
             }
         }
@@ -147,7 +147,7 @@ impl Cluster {
     }
 
     pub(super) fn moved(&self) {
-        self.clusters.forget("");
+        self.clusters.doubt("");
     }
 
     /// The address of a broker's master.
@@ -161,7 +161,7 @@ impl Cluster {
             }
             if !again {
                 // It may have come just now.
-                self.clusters.forget("");
+                self.clusters.doubt("");
             }
         }
         Err(refused(ReplyCode::BrokerNotExist, format!("there is no broker `{broker}`")))
@@ -263,6 +263,11 @@ impl Cluster {
         let address = self.address(broker).await?;
         successful(self.pool.call(&address, command, timeout).await?)
     }
+}
+
+/// Whether whoever was asked refused with this code.
+fn says(failed: &Failed, wanted: ReplyCode) -> bool {
+    matches!(failed, Failed::Refused { code, .. } if *code == wanted.to_wire())
 }
 
 fn read<T: serde::de::DeserializeOwned>(reply: &Command<'_>) -> Result<T, Failed> {
