@@ -12,6 +12,9 @@ use proxy::config::Config;
 // Each runs in two ways; each has servers of its own.
 both_ways! {
     a_stream_that_ends_takes_nothing_from_its_client
+    what_nobody_received_is_held_by_nobody
+    what_was_not_read_is_held_by_nobody
+    who_has_left_gets_nothing_more
 }
 
 /// Renewed as soon as somebody has it.
@@ -50,6 +53,55 @@ async fn a_stream_that_ends_takes_nothing_from_its_client(stage: Stage) {
     assert_eq!(status.code(), Code::MessageNotFound);
     leave(&owner).await;
     assert_eq!(body(&stage.gather("t", "g", 1).await[0]), "kept");
+    stage.end().await;
+}
+
+async fn what_nobody_received_is_held_by_nobody(stage: Stage) {
+    stage.group("g", true, 16).await;
+    let owner = stage.caller("owner").await;
+    let _stream = owner.telemetry(consumer("g", ClientType::PushConsumer)).await;
+    let request = owner.request(renewing(20_000), None);
+    let gone = owner.stream::<_, ReceiveMessageResponse>("ReceiveMessage", request);
+    assert!(tokio::time::timeout(Duration::from_millis(300), gone).await.is_err());
+    stage.send(vec![message("t", "free")]).await;
+    assert_eq!(body(&stage.gather("t", "g", 1).await[0]), "free");
+    assert!(stage.proxy.front.receipts.lock().is_empty());
+    stage.end().await;
+}
+
+async fn what_was_not_read_is_held_by_nobody(stage: Stage) {
+    const SENT: usize = 7;
+    let owner = Caller::narrow(stage.proxy.addresses[0], "owner", 1024).await;
+    let large = "x".repeat(30_000);
+    stage.send((0..SENT).map(|n| message("t", &format!("{n}{large}"))).collect()).await;
+    let request = owner.request(renewing(5_000), None);
+    let mut answers = owner.stream::<_, ReceiveMessageResponse>("ReceiveMessage", request).await;
+    assert!(answers.message().await.unwrap().is_some(), "the status");
+    drop(answers);
+    // One or two are on their way, as far as anybody can know.
+    let back = stage.gather("t", "g", SENT - 2).await.len();
+    assert!(stage.proxy.front.receipts.lock().len() <= SENT - back);
+    stage.end().await;
+}
+
+async fn who_has_left_gets_nothing_more(stage: Stage) {
+    let owner = stage.caller("owner").await;
+    let _stream = owner.telemetry(consumer("g", ClientType::PushConsumer)).await;
+    let waiting = owner.receive(renewing(20_000), None);
+    let leaving = async {
+        let waits = async {
+            while stage.work.broker.pops.find("g", "t").is_none_or(|pop| pop.waiting() == 0) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(WAIT, waits).await.unwrap();
+        leave(&owner).await;
+        stage.send(vec![message("t", "free")]).await
+    };
+    let ((status, _), _) = tokio::join!(waiting, leaving);
+    assert_eq!(status.code(), Code::MessageNotFound);
+    assert_eq!(body(&stage.gather("t", "g", 1).await[0]), "free");
+    assert!(stage.proxy.front.receipts.lock().is_empty());
     stage.end().await;
 }
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use protocol::grpc::receive_message_response::Content;
 use protocol::grpc::settings::PubSub;
-use protocol::grpc::{Code, Message, ReceiveMessageRequest, ReceiveMessageResponse, Settings};
+use protocol::grpc::{
+    ClientType, Code, Message, ReceiveMessageRequest, ReceiveMessageResponse, Settings,
+};
 use protocol::header::pop::PopMessage;
 use remoting::clock;
 use tokio_stream::Stream;
@@ -28,6 +30,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// What a request comes to: everything a pop has to know.
 struct Wanted {
+    client: String,
     group: String,
     topic: protocol::grpc::Resource,
     broker: String,
@@ -54,7 +57,7 @@ pub(super) async fn receive_message(
     };
     // Looking things up took its part of the time.
     let polling = polling.saturating_sub(started.elapsed());
-    let taking = Taking::new(front.clone(), context.client_id.clone(), Arc::new(wanted), polling);
+    let taking = Taking::new(front.clone(), Arc::new(wanted), polling);
     let limit = context.timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
     let limit = limit.unwrap_or(polling + GRACE);
     // Half of the reserve is for the broker's lateness, half for the way to the client.
@@ -98,6 +101,10 @@ async fn wanted(
     let (kind, expression) = check::filter(request.filter_expression.as_ref())?;
     let renew = request.auto_renew && front.config.auto_renew;
     let invisible_ms = if renew {
+        // Whose messages we keep for it has to be known here.
+        if !front.clients.beat(context, ClientType::Unspecified, None, clock::instant()) {
+            return Err(super::telemetry::too_many_clients());
+        }
         front.config.invisible_default_ms
     } else {
         let asked = request.invisible_duration.as_ref().map_or(0, time::duration_ms);
@@ -126,6 +133,7 @@ async fn wanted(
     let one_queue =
         in_order && (pushes || request.auto_renew) && (0..holder.read_queues).contains(&id);
     Ok(Wanted {
+        client: context.client_id.clone(),
         group: group.to_owned(),
         broker: holder.broker.clone(),
         queue_id: if one_queue { id } else { -1 },
@@ -158,8 +166,8 @@ struct Taking {
 }
 
 impl Taking {
-    fn new(front: Arc<Front>, client: String, wanted: Arc<Wanted>, polling: Duration) -> Self {
-        let pop = take(front.clone(), client, wanted.clone(), polling);
+    fn new(front: Arc<Front>, wanted: Arc<Wanted>, polling: Duration) -> Self {
+        let pop = take(front.clone(), wanted.clone(), polling);
         Self { front, wanted, pop: Some(Box::pin(pop)) }
     }
 }
@@ -181,17 +189,26 @@ impl Drop for Taking {
         let (front, wanted) = (self.front.clone(), self.wanted.clone());
         tokio::spawn(async move {
             if let Ok(taken) = pop.await {
-                let handles = taken.into_iter().map(|taken| taken.handle);
-                front.give_back(left(&wanted, handles)).await;
+                give_back(&front, &wanted, taken.into_iter().map(|taken| taken.handle));
             }
         });
     }
 }
 
-/// Messages that do not reach whoever asked.
-fn left(wanted: &Wanted, handles: impl Iterator<Item = String>) -> Vec<Left> {
-    let (group, topic) = (&wanted.group, &wanted.topic.name);
-    handles.map(|handle| Left { group: group.clone(), topic: topic.clone(), handle }).collect()
+/// Gives messages back that do not reach whoever asked, and renews them no more.
+fn give_back(front: &Arc<Front>, wanted: &Wanted, handles: impl Iterator<Item = String>) {
+    let Wanted { client, group, topic, .. } = wanted;
+    let mut receipts = front.receipts.lock();
+    let left: Vec<Left> = handles
+        .map(|handle| {
+            let renewed = receipts.abandon(client, group, &handle);
+            let (group, topic) = (group.clone(), topic.name.clone());
+            renewed.unwrap_or(Left { group, topic, handle })
+        })
+        .collect();
+    drop(receipts);
+    let front = front.clone();
+    tokio::spawn(async move { front.give_back(left).await });
 }
 
 /// Messages on their way to whoever asked.
@@ -203,7 +220,6 @@ struct Given {
 /// Pops, and sees to what must not reach the client.
 async fn take(
     front: Arc<Front>,
-    client: String,
     wanted: Arc<Wanted>,
     polling: Duration,
 ) -> Result<Vec<Taken>, Failure> {
@@ -249,15 +265,6 @@ async fn take(
     if taken.is_empty() {
         return Err(nothing());
     }
-    if wanted.renew {
-        let now_ms = clock::now_ms();
-        let mut receipts = front.receipts.lock();
-        for one in &taken {
-            let (group, topic) = (&wanted.group, &wanted.topic.name);
-            receipts.take(&client, group, topic, &one.handle, one.visible_at_ms, now_ms);
-        }
-    }
-    front.stats.messages_out.fetch_add(taken.len() as u64, Ordering::Relaxed);
     Ok(taken)
 }
 
@@ -318,7 +325,29 @@ pub(super) fn failed(failure: Failure) -> Answers {
     Answers { rest: rest.into(), held: VecDeque::new(), owner: None }
 }
 
+/// Renews the receipts from now on. Not for a client that has left while the pop went on: nobody would ever
+/// settle them.
+fn registered(front: &Front, given: &Given) -> bool {
+    let Given { taken, wanted } = given;
+    let Wanted { client, group, .. } = &**wanted;
+    let topic = &wanted.topic.name;
+    let now_ms = clock::now_ms();
+    let mut receipts = front.receipts.lock();
+    for one in taken {
+        receipts.take(client, group, topic, &one.handle, one.visible_at_ms, now_ms);
+    }
+    drop(receipts);
+    // Whoever leaves from here on finds them.
+    front.clients.knows(client)
+}
+
 fn found(front: &Arc<Front>, given: Given) -> Answers {
+    if given.wanted.renew && !registered(front, &given) {
+        let handles = given.taken.into_iter().map(|taken| taken.handle);
+        give_back(front, &given.wanted, handles);
+        return failed(nothing());
+    }
+    front.stats.messages_out.fetch_add(given.taken.len() as u64, Ordering::Relaxed);
     let mut rest = VecDeque::with_capacity(given.taken.len() + 2);
     let mut held = VecDeque::with_capacity(given.taken.len());
     rest.push_back(content(Content::Status(ok())));
@@ -352,7 +381,6 @@ impl Drop for Answers {
             return;
         }
         let Some((front, wanted)) = self.owner.take() else { return };
-        let left = left(&wanted, self.held.drain(..));
-        tokio::spawn(async move { front.give_back(left).await });
+        give_back(&front, &wanted, self.held.drain(..));
     }
 }
