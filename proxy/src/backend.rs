@@ -6,6 +6,7 @@ mod commands;
 pub mod faults;
 pub mod local;
 pub mod route;
+pub mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,14 +10,17 @@ use common::*;
 use protocol::frame::Command;
 use protocol::grpc::*;
 use protocol::header::Empty;
-use protocol::header::pop::ChangeInvisibleTimeReply;
+use protocol::header::pop::{ChangeInvisibleTimeReply, PopMessage};
 use protocol::reply::{Refusal, ReplyCode};
 use protocol::request::RequestCode;
+use proxy::backend::waiting::WAITING_MAX;
 use proxy::config::Config;
+use proxy::handle::Handle;
 use proxy::process::Running;
 use remoting::clock;
 use remoting::outbox::{Outbox, ReplyTo};
 use remoting::process::Shutdown;
+use tokio::task::JoinSet;
 
 /// A handle of the message at `offset`.
 fn handle_at(broker: &str, offset: i64) -> String {
@@ -166,5 +169,51 @@ async fn a_proxy_goes_on_with_what_it_knows_when_no_nameserver_answers() {
         assert!(proxy.front.backend.address("elsewhere").await.is_err());
         assert_eq!(acked().await, [OK]);
     }
+    end(proxy, shutdown).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_many_wait_nobody_who_settles_is_behind_them() {
+    let log = Log::default();
+    let noted = log.clone();
+    let broker = Fake::broker(move |peer, request, out| {
+        noted.note(request.code, peer);
+        if request.code != RequestCode::PopMessage.to_wire() {
+            succeed(&request, out);
+        }
+    });
+    let map = Fake::map(&[("b", broker.address)]);
+    let (proxy, shutdown) = fake::proxy(&map, Config::default()).await;
+    let mut waiting = JoinSet::new();
+    for _ in 0..=WAITING_MAX {
+        let front = proxy.front.clone();
+        waiting.spawn(async move {
+            let request = PopMessage {
+                consumer_group: "g".to_owned(),
+                topic: "t".to_owned(),
+                queue_id: -1,
+                max_msg_nums: 32,
+                invisible_time: 30_000,
+                poll_time: 30_000,
+                born_time: clock::now_ms(),
+                init_mode: 1,
+                exp_type: None,
+                exp: None,
+                order: None,
+                attempt_id: None,
+            };
+            let timeout = Duration::from_secs(40);
+            front.backend.pop("b", &request, timeout).await.unwrap();
+        });
+    }
+    until("all wait", || log.count(RequestCode::PopMessage) == WAITING_MAX + 1).await;
+    let handle = handle_at("b", 0);
+    let handle = Handle::parse(&handle).unwrap();
+    let acked = proxy.front.backend.ack("b", "g", "t", &[handle]).await;
+    assert_eq!(acked, [Ok(())]);
+    let (pops, acks) = (log.peers(RequestCode::PopMessage), log.peers(RequestCode::AckMessage));
+    assert_eq!((pops.len(), acks.len()), (2, 1));
+    assert!(!pops.contains(&acks[0]), "an acknowledgement goes over a connection of its own");
+    drop(waiting);
     end(proxy, shutdown).await;
 }

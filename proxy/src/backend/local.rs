@@ -6,14 +6,13 @@ use std::time::Duration;
 use broker::broker::Broker;
 use broker::pop::{self, settle, take};
 use protocol::body::{SubscriptionGroupConfig, TopicConfig};
-use protocol::fields::Header;
 use protocol::frame::Command;
 use protocol::header::pop::PopMessage;
 use protocol::header::pull::PullMessage;
 use protocol::reply::{Refusal, ReplyCode};
 use protocol::request::Request;
 use remoting::inside::Inside;
-use remoting::pool::successful;
+use remoting::pool::{read_reply, successful};
 use remoting::process::Shutdown;
 use tokio::sync::mpsc;
 
@@ -153,10 +152,7 @@ impl Local {
         timeout: Duration,
     ) -> Result<(R::Reply, Command<'static>), Failed> {
         let command = Command::request(R::CODE.to_wire(), request).with_body(body);
-        let reply = successful(self.inside.call(command, timeout).await?)?;
-        let header = R::Reply::read(&reply.fields);
-        let header = header.map_err(|error| Failed::Unreadable(error.to_string()))?;
-        Ok((header, reply))
+        read_reply::<R>(self.inside.call(command, timeout).await?)
     }
 
     pub(super) async fn ask_named<R: Request>(
