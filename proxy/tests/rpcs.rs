@@ -25,6 +25,7 @@ both_ways! {
     what_failed_too_often_is_a_dead_letter
     a_client_that_goes_away_gives_back_what_it_did_not_read
     tags_are_compared_letter_by_letter
+    in_order_only_who_pushes_keeps_to_one_queue
     a_queue_is_read_from_an_offset_and_a_group_keeps_its_place
     what_may_not_be_asked_is_refused_with_its_code
     settings_come_back_complete
@@ -270,6 +271,38 @@ async fn tags_are_compared_letter_by_letter(stage: Stage) {
     let (status, got) = stage.receive(request, None).await;
     assert_eq!((status.code(), got.len()), (Code::Ok, 1), "{}", status.message);
     assert_eq!(body(&got[0]), "BB");
+    stage.end().await;
+}
+
+async fn in_order_only_who_pushes_keeps_to_one_queue(stage: Stage) {
+    for (group, kind, queues) in
+        [("simple", ClientType::SimpleConsumer, 4), ("push", ClientType::PushConsumer, 1)]
+    {
+        let topic = group;
+        stage.topic(topic, "FIFO", 4).await;
+        stage.group(group, true, 3).await;
+        stage.begun(topic, group).await;
+        let caller = stage.caller(group).await;
+        let _stream = caller.telemetry(consumer(group, kind)).await;
+        let many = (0..40).map(|n| in_group(message(topic, &format!("m{n}")), &n.to_string()));
+        assert_eq!(codes([stage.send(many.collect()).await.status]), [OK]);
+        let broker = Some(Broker { name: "b-a".to_owned(), ..Broker::default() });
+        let queue = MessageQueue { topic: named(topic), id: 2, broker, ..MessageQueue::default() };
+        let mut request = receive(topic, group, 5_000);
+        request.message_queue = Some(queue);
+        let (mut seen, mut got) = (std::collections::BTreeSet::new(), 0);
+        while let (status, messages) = caller.receive(request.clone(), None).await
+            && status.code() == Code::Ok
+        {
+            got += messages.len();
+            let id = |message: &Message| message.system_properties.as_ref().unwrap().queue_id;
+            seen.extend(messages.iter().map(id));
+            let _: AckMessageResponse =
+                caller.ask("AckMessage", ack(topic, group, &messages)).await;
+            request.long_polling_timeout = Some(prost_types::Duration::default());
+        }
+        assert_eq!(seen.len(), queues, "{got} messages of the queues {seen:?}");
+    }
     stage.end().await;
 }
 

@@ -8,10 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use protocol::grpc::receive_message_response::Content;
-use protocol::grpc::settings::PubSub;
-use protocol::grpc::{
-    ClientType, Code, Message, ReceiveMessageRequest, ReceiveMessageResponse, Settings,
-};
+use protocol::grpc::{ClientType, Code, Message, ReceiveMessageRequest, ReceiveMessageResponse};
 use protocol::header::pop::PopMessage;
 use remoting::clock;
 use tokio_stream::Stream;
@@ -129,9 +126,13 @@ async fn wanted(
     })?;
     // A consumer in order that pushes reads each of its queues; everybody else takes from all of a broker.
     let id = queue.map_or(-1, |queue| queue.id);
-    let pushes = front.clients.settings(&context.client_id).as_deref().is_some_and(is_fifo_push);
-    let one_queue =
-        in_order && (pushes || request.auto_renew) && (0..holder.read_queues).contains(&id);
+    let one_queue = in_order
+        && (0..holder.read_queues).contains(&id)
+        && match front.clients.kind(&context.client_id) {
+            // It has not said yet what it is. Only those that push let us renew receipts.
+            ClientType::Unspecified => request.auto_renew,
+            kind => kind == ClientType::PushConsumer,
+        };
     Ok(Wanted {
         client: context.client_id.clone(),
         group: group.to_owned(),
@@ -146,13 +147,6 @@ async fn wanted(
         topic: queue.and_then(|queue| queue.topic.clone()).unwrap_or_default(),
         attempt_id: request.attempt_id,
     })
-}
-
-fn is_fifo_push(settings: &Settings) -> bool {
-    match &settings.pub_sub {
-        Some(PubSub::Subscription(subscription)) => subscription.fifo(),
-        _ => false,
-    }
 }
 
 type Pop = Pin<Box<dyn Future<Output = Result<Vec<Taken>, Failure>> + Send>>;
