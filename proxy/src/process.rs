@@ -145,12 +145,12 @@ fn advertised(text: &str) -> anyhow::Result<protocol::grpc::Endpoints> {
 }
 
 impl Running {
-    /// Waits for the shutdown and for what is in flight.
+    /// Waits for the shutdown and for what is in flight, and gives back what only this proxy could settle.
     pub async fn finished(mut self) {
         while self.serving.join_next().await.is_some() {}
         drop(self.served);
         if let Err(error) = self.renewing.await {
-            warn!(%error, "receipts were not renewed to the end");
+            warn!(%error, "messages come back only after their time");
         }
         drop(self.calls);
     }

@@ -214,6 +214,16 @@ impl Receipts {
             .collect()
     }
 
+    /// Renews nothing any more. Gives those that were renewed: their consumers have a handle that no broker
+    /// takes, and nobody else knows the newer one. With the others, they can go to another proxy.
+    pub fn end(&mut self) -> Vec<Left> {
+        let all = std::mem::take(&mut self.by_client).into_values().flatten();
+        self.count = 0;
+        all.filter(|(_, held)| held.renewals > 0)
+            .map(|(key, held)| Left { group: key.group, topic: held.topic, handle: held.newest })
+            .collect()
+    }
+
     pub fn len(&self) -> usize {
         self.count
     }
@@ -344,6 +354,16 @@ mod tests {
         assert_eq!((left.handle.as_str(), receipts.len()), (H, 0));
         assert!(!receipts.renewed(&renewal, NEWER.to_owned(), 120_000));
         assert_eq!(receipts.abandon("c", "g", H), None);
+    }
+
+    #[test]
+    fn at_the_end_what_was_renewed_is_given_back_and_the_rest_stays_good_elsewhere() {
+        let mut receipts = taken();
+        let renewal = begun(&mut receipts, 55_000);
+        assert!(receipts.renewed(&renewal, NEWER.to_owned(), 120_000));
+        receipts.take("c", "g", "t", &H.replace('7', "8"), 120_000, 60_000);
+        let left: Vec<_> = receipts.end().into_iter().map(|left| left.handle).collect();
+        assert_eq!((left, receipts.len()), (vec![NEWER.to_owned()], 0));
     }
 
     #[test]

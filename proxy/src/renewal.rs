@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use protocol::grpc::Code;
@@ -14,6 +15,9 @@ use crate::front::{AT_ONCE_MAX, Front};
 use crate::grpc::status::Failure;
 use crate::handle::Handle;
 use crate::receipts::{Left, Renewal};
+
+/// How long a process that ends takes to give back what nobody else can.
+const RETURN_MAX: Duration = Duration::from_secs(3);
 
 /// Looks at receipts and clients again and again until `served`: until nobody settles anything any more.
 pub async fn run(front: Arc<Front>, served: Shutdown) {
@@ -31,6 +35,11 @@ pub async fn run(front: Arc<Front>, served: Shutdown) {
         }
     }
     renewing.into_values().for_each(|task| task.abort());
+    let left = front.receipts.lock().end();
+    let count = left.len();
+    if tokio::time::timeout(RETURN_MAX, front.give_back(left)).await.is_err() {
+        debug!(count, "not all messages could be given back in time");
+    }
 }
 
 /// Forgets clients that are silent.

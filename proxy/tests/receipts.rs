@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use common::*;
 use protocol::grpc::*;
+use protocol::header::pop::PopMessage;
 use proxy::config::Config;
 
 // Each runs in two ways; each has servers of its own.
@@ -15,6 +16,7 @@ both_ways! {
     what_nobody_received_is_held_by_nobody
     what_was_not_read_is_held_by_nobody
     who_has_left_gets_nothing_more
+    a_proxy_that_ends_gives_back_what_it_renewed
 }
 
 /// Renewed as soon as somebody has it.
@@ -103,6 +105,38 @@ async fn who_has_left_gets_nothing_more(stage: Stage) {
     assert_eq!(body(&stage.gather("t", "g", 1).await[0]), "free");
     assert!(stage.proxy.front.receipts.lock().is_empty());
     stage.end().await;
+}
+
+async fn a_proxy_that_ends_gives_back_what_it_renewed(stage: Stage) {
+    stage.group("g", stage.way == Way::Cluster, 16).await;
+    let front = stage.proxy.front.clone();
+    let mut renewed = std::pin::pin!(front.renewed.notified());
+    renewed.as_mut().enable();
+    stage.send(vec![message("t", "back")]).await;
+    let (status, got) = stage.receive(renewing(5_000), None).await;
+    assert_eq!((status.code(), got.len()), (Code::Ok, 1), "{}", status.message);
+    tokio::time::timeout(WAIT, renewed).await.unwrap();
+    let in_order = stage.way == Way::Cluster;
+    let alone = stage.end_proxy().await;
+    let request = PopMessage {
+        consumer_group: "g".to_owned(),
+        topic: "t".to_owned(),
+        queue_id: -1,
+        max_msg_nums: 32,
+        invisible_time: 30_000,
+        poll_time: 10_000,
+        born_time: remoting::clock::now_ms(),
+        init_mode: 1,
+        exp_type: None,
+        exp: None,
+        order: Some(in_order),
+        attempt_id: None,
+    };
+    // Hidden for a minute otherwise.
+    let address = alone.work.address.to_string();
+    let popped = alone.pool.ask(&address, &request, Vec::new(), WAIT).await;
+    assert!(popped.is_ok(), "{popped:?}");
+    alone.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
