@@ -94,7 +94,7 @@ async fn wanted(
     let queue = request.message_queue.as_ref();
     let topic = check::topic(queue.and_then(|queue| queue.topic.as_ref()))?;
     let group = check::group(request.group.as_ref())?;
-    check::batch_size(request.batch_size)?;
+    let batch = check::batch_size(request.batch_size)?;
     let (kind, expression) = check::filter(request.filter_expression.as_ref())?;
     let renew = request.auto_renew && front.config.auto_renew;
     let invisible_ms = if renew {
@@ -138,7 +138,7 @@ async fn wanted(
         group: group.to_owned(),
         broker: holder.broker.clone(),
         queue_id: if one_queue { id } else { -1 },
-        batch: request.batch_size,
+        batch,
         filter: (kind, expression.to_owned()),
         in_order,
         attempts_max: settings::attempts(&rules),
