@@ -203,7 +203,7 @@ async fn however_many_wait_nobody_who_settles_is_behind_them() {
                 attempt_id: None,
             };
             let timeout = Duration::from_secs(40);
-            front.backend.pop("b", &request, timeout).await.unwrap();
+            front.backend.pop("b", &request, timeout, &Shutdown::new()).await.unwrap();
         });
     }
     until("all wait", || log.count(RequestCode::PopMessage) == WAITING_MAX + 1).await;

@@ -155,3 +155,25 @@ async fn who_is_silent_for_too_long_gives_back_what_was_renewed_for_it() {
     assert_eq!(body(&stage.gather("t", "g", 1).await[0]), "back");
     stage.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_poll_of_a_client_that_goes_away_ends_with_it() {
+    let stage = stage(Way::Inside).await;
+    let waiting = async |wanted: usize| {
+        let pop = stage.work.broker.pops.find("g", "t").unwrap();
+        let waiting = async {
+            while pop.waiting() != wanted {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("long before its time");
+    };
+    let request = stage.request(receive("t", "g", 20_000), None);
+    let gone = stage.stream::<_, ReceiveMessageResponse>("ReceiveMessage", request);
+    tokio::select! {
+        _ = gone => panic!("nobody sends"),
+        () = waiting(1) => {}
+    }
+    waiting(0).await;
+    stage.end().await;
+}

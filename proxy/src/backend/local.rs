@@ -91,13 +91,11 @@ impl Local {
         &self,
         broker: &str,
         request: &PopMessage,
-        timeout: Duration,
+        gone: &Shutdown,
     ) -> Result<Pop, Failed> {
         self.check(broker)?;
-        let taking = take::Pop::check(&self.broker, request).map_err(failed)?.serve();
-        let reply = tokio::time::timeout(timeout, taking).await;
-        let reply = reply.map_err(|_| refused(ReplyCode::PollingTimeout, "it took too long"))?;
-        let reply = match reply {
+        let pop = take::Pop::check(&self.broker, request).map_err(failed)?;
+        let reply = match pop.serve_until(gone).await {
             Ok(reply) => reply,
             Err(refusal) => return nothing_or(failed(refusal)),
         };

@@ -11,6 +11,7 @@ use protocol::grpc::receive_message_response::Content;
 use protocol::grpc::{ClientType, Code, Message, ReceiveMessageRequest, ReceiveMessageResponse};
 use protocol::header::pop::PopMessage;
 use remoting::clock;
+use remoting::process::Shutdown;
 use tokio_stream::Stream;
 
 use super::context::Context;
@@ -157,12 +158,15 @@ struct Taking {
     front: Arc<Front>,
     wanted: Arc<Wanted>,
     pop: Option<Pop>,
+    /// Tells the pop that nobody waits for it any more.
+    gone: Shutdown,
 }
 
 impl Taking {
     fn new(front: Arc<Front>, wanted: Arc<Wanted>, polling: Duration) -> Self {
-        let pop = take(front.clone(), wanted.clone(), polling);
-        Self { front, wanted, pop: Some(Box::pin(pop)) }
+        let gone = Shutdown::new();
+        let pop = take(front.clone(), wanted.clone(), polling, gone.clone());
+        Self { front, wanted, pop: Some(Box::pin(pop)), gone }
     }
 }
 
@@ -180,6 +184,7 @@ impl Future for Taking {
 impl Drop for Taking {
     fn drop(&mut self) {
         let Some(pop) = self.pop.take() else { return };
+        self.gone.cancel();
         let (front, wanted) = (self.front.clone(), self.wanted.clone());
         tokio::spawn(async move {
             if let Ok(taken) = pop.await {
@@ -216,6 +221,7 @@ async fn take(
     front: Arc<Front>,
     wanted: Arc<Wanted>,
     polling: Duration,
+    gone: Shutdown,
 ) -> Result<Vec<Taken>, Failure> {
     let request = PopMessage {
         consumer_group: wanted.group.clone(),
@@ -232,7 +238,7 @@ async fn take(
         order: Some(wanted.in_order),
         attempt_id: wanted.attempt_id.clone(),
     };
-    let popped = match front.backend.pop(&wanted.broker, &request, polling + GRACE).await {
+    let popped = match front.backend.pop(&wanted.broker, &request, polling + GRACE, &gone).await {
         Ok(backend::Pop::Found(popped)) => popped,
         Ok(backend::Pop::Nothing) => return Err(nothing()),
         Ok(backend::Pop::Full) => {
