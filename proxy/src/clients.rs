@@ -248,16 +248,6 @@ impl Clients {
         let table = self.table.lock();
         table.clients.iter().map(|(id, client)| (id.clone(), client.clone())).collect()
     }
-
-    /// Ends all streams, after one last command.
-    pub fn close(&self, last: &TelemetryCommand) {
-        for client in self.table.lock().clients.values_mut() {
-            if let Some((_, commands)) = client.stream.take() {
-                // Whoever does not read its stream learns of the end from its connection.
-                let _ = commands.try_send(Ok(last.clone()));
-            }
-        }
-    }
 }
 
 fn group_of(settings: &Settings) -> Option<&str> {

@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use protocol::grpc::TelemetryCommand;
-use protocol::grpc::telemetry_command::Command;
 use protocol::reply::Refusal;
 use protocol::request::RequestCode;
 use remoting::outbox::ReplyTo;
@@ -118,7 +116,6 @@ fn serve(front: Arc<Front>, calls: Shutdown, shutdown: Shutdown) -> anyhow::Resu
         addresses.push(listener.address);
         serving.spawn(listener.serve(front.clone(), door, acceptor.clone(), shutdown.clone()));
     }
-    serving.spawn(drain(front.clone(), shutdown));
     let served = Shutdown::new();
     let renewing = tokio::spawn(renewal::run(front.clone(), served.clone()));
     Ok(Running { front, addresses, serving, renewing, served: served.drop_guard(), calls: None })
@@ -154,12 +151,4 @@ impl Running {
         }
         drop(self.calls);
     }
-}
-
-/// Asks clients to go elsewhere when the process is told to end.
-async fn drain(front: Arc<Front>, shutdown: Shutdown) {
-    shutdown.cancelled().await;
-    let reconnect = protocol::grpc::ReconnectEndpointsCommand { nonce: String::new() };
-    let command = Command::ReconnectEndpointsCommand(reconnect);
-    front.clients.close(&TelemetryCommand { status: None, command: Some(command) });
 }

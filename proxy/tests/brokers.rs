@@ -217,3 +217,24 @@ async fn however_many_wait_nobody_who_settles_is_behind_them() {
     drop(waiting);
     end(proxy, shutdown).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_flight_at_the_end_has_as_long_as_is_configured() {
+    let log = Log::default();
+    let noted = log.clone();
+    let broker = Fake::broker(move |peer, request, _| noted.note(request.code, peer));
+    let map = Fake::map(&[("b", broker.address)]);
+    let drain_max = Duration::from_millis(100);
+    let (proxy, shutdown) = fake::proxy(&map, Config { drain_max, ..Config::default() }).await;
+    let caller = Caller::new(proxy.addresses[0], "c").await;
+    let request = caller.request(settle(&[handle_at("b", 0)]), None);
+    let asking = caller.try_ask::<_, AckMessageResponse>("AckMessage", request);
+    let ending = async {
+        until("the broker is asked", || log.count(RequestCode::AckMessage) == 1).await;
+        let started = clock::instant();
+        end(proxy, shutdown).await;
+        started.elapsed()
+    };
+    let (_, took) = tokio::join!(asking, ending);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}

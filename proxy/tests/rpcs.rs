@@ -31,7 +31,7 @@ both_ways! {
     what_may_not_be_asked_is_refused_with_its_code
     settings_come_back_complete
     operators_see_what_is_there
-    a_proxy_ends_when_it_is_told_to
+    a_proxy_ends_when_it_is_told_to_and_says_so
 }
 
 async fn a_message_is_received_once_and_gone_when_acknowledged(stage: Stage) {
@@ -536,8 +536,13 @@ async fn operators_see_what_is_there(stage: Stage) {
     stage.end().await;
 }
 
-async fn a_proxy_ends_when_it_is_told_to(stage: Stage) {
+async fn a_proxy_ends_when_it_is_told_to_and_says_so(stage: Stage) {
     stage.topic("t", "NORMAL", 1).await;
     stage.begun("t", "g").await;
-    stage.end().await;
+    let mut stream = stage.telemetry(consumer("g", ClientType::PushConsumer)).await;
+    let alone = tokio::time::timeout(Duration::from_secs(5), stage.end_proxy()).await;
+    let last = stream.answers.message().await.unwrap().unwrap().command.unwrap();
+    assert!(matches!(last, telemetry_command::Command::ReconnectEndpointsCommand(_)), "{last:?}");
+    assert!(stream.answers.message().await.unwrap().is_none());
+    alone.expect("an open stream is no reason to stay").end().await;
 }
