@@ -6,6 +6,7 @@ mod commands;
 pub mod faults;
 pub mod local;
 pub mod route;
+pub mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use protocol::header::pop::{
 use protocol::header::pull::PullMessage;
 use protocol::request::Request;
 pub use remoting::pool::Failed;
+use remoting::process::Shutdown;
 
 use crate::handle::Handle;
 use cluster::Cluster;
@@ -136,15 +138,18 @@ impl Backend {
     }
 
     /// Takes messages, waiting for them as long as the request says; `timeout` is the limit of everything.
+    /// A broker in this process waits no longer once whoever asked is `gone`, and takes its time for what it
+    /// has begun to take, which would be lost otherwise.
     pub async fn pop(
         &self,
         broker: &str,
         request: &PopMessage,
         timeout: Duration,
+        gone: &Shutdown,
     ) -> Result<Pop, Failed> {
         match self {
             Self::Cluster(cluster) => cluster.pop(broker, request, timeout).await,
-            Self::Local(local) => local.pop(broker, request, timeout).await,
+            Self::Local(local) => local.pop(broker, request, gone).await,
         }
     }
 

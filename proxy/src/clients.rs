@@ -1,8 +1,8 @@
 //! Who is connected: what each client said of itself, and the stream on which it can be told something.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -10,12 +10,13 @@ use protocol::grpc::{ClientType, Settings, TelemetryCommand};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tonic::Status;
 
-use crate::grpc::context::Context;
+use crate::grpc::context::{Connection, Context};
 
 /// Clients one proxy keeps in mind.
 pub const CLIENTS_MAX: usize = 100_000;
-/// A client that has said nothing for so long, on no stream, is forgotten.
-pub const SILENT_MAX: Duration = Duration::from_secs(60);
+/// A client whose connection is gone is forgotten when it has said nothing for so long: most clients beat
+/// every ten seconds, the slowest every thirty, and whoever still lives has come back by then.
+pub const ABSENT_MAX: Duration = Duration::from_secs(35);
 /// Commands that wait for one client.
 pub const COMMANDS_MAX: usize = 64;
 
@@ -32,6 +33,8 @@ pub struct Client {
     pub version: String,
     pub remote: String,
     pub seen: Instant,
+    /// The connection on which it was heard last.
+    connection: Weak<Connection>,
     stream: Option<(u64, Commands)>,
 }
 
@@ -81,14 +84,19 @@ impl Table {
                 group: None,
                 language: context.language.clone(),
                 version: context.version.clone(),
-                remote: context.connection.remote.to_string(),
+                remote: String::new(),
                 seen: now,
+                connection: Weak::new(),
                 stream: None,
             };
             self.clients.insert(context.client_id.clone(), client);
         }
         let client = self.clients.get_mut(&context.client_id)?;
         client.seen = now;
+        if !std::ptr::eq(client.connection.as_ptr(), Arc::as_ptr(&context.connection)) {
+            client.connection = Arc::downgrade(&context.connection);
+            client.remote = context.connection.remote.to_string();
+        }
         Some(client)
     }
 }
@@ -140,16 +148,14 @@ impl Clients {
         Some(stream)
     }
 
-    /// The stream has ended; true if it was the client's last.
-    pub fn detach(&self, client_id: &str, stream: u64, now: Instant) -> bool {
+    /// The stream has ended. Its client may be there all the same: clients end streams to open new ones.
+    pub fn detach(&self, client_id: &str, stream: u64, now: Instant) {
         let mut table = self.table.lock();
-        let Some(client) = table.clients.get_mut(client_id) else { return false };
+        let Some(client) = table.clients.get_mut(client_id) else { return };
         if client.stream.as_ref().is_some_and(|(own, _)| *own == stream) {
             client.stream = None;
             client.seen = now;
-            return true;
         }
-        false
     }
 
     /// The client has left.
@@ -157,21 +163,25 @@ impl Clients {
         self.table.lock().clients.remove(client_id)
     }
 
-    pub fn settings(&self, client_id: &str) -> Option<Arc<Settings>> {
-        self.table.lock().clients.get(client_id)?.settings.clone()
-    }
-
-    /// Whether a client is there on a stream.
-    pub fn is_attached(&self, client_id: &str) -> bool {
+    /// What kind of client this is, as far as it has said so.
+    pub fn kind(&self, client_id: &str) -> ClientType {
         let table = self.table.lock();
-        table.clients.get(client_id).is_some_and(|client| client.stream.is_some())
+        table.clients.get(client_id).map_or(ClientType::Unspecified, |client| client.kind)
     }
 
-    /// Forgets those that are silent and gives their ids.
-    pub fn expire(&self, now: Instant) -> Vec<String> {
+    /// Whether a client is there, as far as we know.
+    pub fn knows(&self, client_id: &str) -> bool {
+        self.table.lock().clients.contains_key(client_id)
+    }
+
+    /// Forgets those that have been silent, on no stream, for `silent_max`, or away for too long, and gives
+    /// their ids.
+    pub fn expire(&self, silent_max: Duration, now: Instant) -> Vec<String> {
         let mut gone = Vec::new();
         self.table.lock().clients.retain(|id, client| {
-            let stays = client.stream.is_some() || now.duration_since(client.seen) < SILENT_MAX;
+            let connected = client.connection.strong_count() > 0;
+            let patience = if connected { silent_max } else { silent_max.min(ABSENT_MAX) };
+            let stays = client.stream.is_some() || now.duration_since(client.seen) < patience;
             if !stays {
                 gone.push(id.clone());
             }
@@ -238,16 +248,6 @@ impl Clients {
         let table = self.table.lock();
         table.clients.iter().map(|(id, client)| (id.clone(), client.clone())).collect()
     }
-
-    /// Ends all streams, after one last command.
-    pub fn close(&self, last: &TelemetryCommand) {
-        for client in self.table.lock().clients.values_mut() {
-            if let Some((_, commands)) = client.stream.take() {
-                // Whoever does not read its stream learns of the end from its connection.
-                let _ = commands.try_send(Ok(last.clone()));
-            }
-        }
-    }
 }
 
 fn group_of(settings: &Settings) -> Option<&str> {
@@ -271,4 +271,74 @@ fn published(settings: &Settings) -> impl Iterator<Item = &str> {
 
 fn publishes(settings: &Settings, topic: &str) -> bool {
     published(settings).any(|published| published == topic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SILENT_MAX: Duration = Duration::from_secs(120);
+
+    fn context() -> Context {
+        let nobody = ([127, 0, 0, 1], 1).into();
+        let connection = Connection { remote: nobody, local: nobody, advertise: None };
+        Context {
+            client_id: "c".to_owned(),
+            language: String::new(),
+            version: String::new(),
+            namespace: String::new(),
+            timeout: None,
+            connection: Arc::new(connection),
+        }
+    }
+
+    /// A client that has spoken, at `now`.
+    fn heard(context: &Context, now: Instant) -> Clients {
+        let clients = Clients::default();
+        assert!(clients.beat(context, ClientType::PushConsumer, Some("g"), now));
+        clients
+    }
+
+    #[test]
+    fn a_silent_client_is_forgotten_sooner_when_its_connection_is_gone() {
+        let now = remoting::clock::instant();
+        let context = context();
+        let clients = heard(&context, now);
+        assert!(clients.expire(SILENT_MAX, now + ABSENT_MAX).is_empty() && clients.knows("c"));
+        assert_eq!(clients.expire(SILENT_MAX, now + SILENT_MAX), ["c"]);
+        let clients = heard(&context, now);
+        drop(context);
+        assert!(clients.expire(SILENT_MAX, now + ABSENT_MAX - Duration::from_millis(1)).is_empty());
+        assert_eq!(clients.expire(SILENT_MAX, now + ABSENT_MAX), ["c"]);
+        assert!(!clients.knows("c"));
+    }
+
+    #[test]
+    fn who_ends_a_stream_and_goes_on_with_heartbeats_stays() {
+        let (mut now, first) = (remoting::clock::instant(), context());
+        let clients = heard(&first, now);
+        let stream = clients.attach(&first, mpsc::channel(1).0, now).unwrap();
+        now += 2 * SILENT_MAX;
+        assert!(clients.expire(SILENT_MAX, now).is_empty(), "its stream says that it is there");
+        clients.detach("c", stream, now);
+        // It comes back on another connection.
+        let second = context();
+        drop(first);
+        for _ in 0..10 {
+            now += ABSENT_MAX - Duration::from_secs(1);
+            assert!(clients.expire(SILENT_MAX, now).is_empty());
+            assert!(clients.beat(&second, ClientType::Unspecified, None, now));
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_stream_says_nothing_of_the_one_that_replaced_it() {
+        let (now, context) = (remoting::clock::instant(), context());
+        let clients = heard(&context, now);
+        let first = clients.attach(&context, mpsc::channel(1).0, now).unwrap();
+        let (commands, mut told) = mpsc::channel(1);
+        clients.attach(&context, commands, now).unwrap();
+        clients.detach("c", first, now);
+        assert!(clients.tell("c", TelemetryCommand::default()) && told.try_recv().is_ok());
+    }
 }

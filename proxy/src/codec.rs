@@ -15,7 +15,7 @@ const YIELD_BYTES: usize = 32 * 1024;
 
 /// As `ProstCodec`, whose buffers have 8 KiB each.
 #[derive(Debug)]
-pub struct Lean<T, U>(PhantomData<(T, U)>);
+pub(crate) struct Lean<T, U>(PhantomData<(T, U)>);
 
 impl<T, U> Default for Lean<T, U> {
     fn default() -> Self {

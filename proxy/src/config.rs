@@ -41,6 +41,10 @@ pub struct Config {
     pub invisible_on_receive_min_ms: i64,
     pub invisible_max_ms: i64,
     pub auto_renew: bool,
+    /// A client that has said nothing for so long has left.
+    pub client_silent_max: Duration,
+    /// How often receipts and silent clients are looked at.
+    pub renew_period: Duration,
     pub polling_max: Duration,
     /// Kept back from a client's time for the way to it.
     pub polling_reserve: Duration,
@@ -98,6 +102,8 @@ impl Default for Config {
             invisible_on_receive_min_ms: 10_000,
             invisible_max_ms: 43_200_000,
             auto_renew: true,
+            client_silent_max: Duration::from_secs(120),
+            renew_period: Duration::from_secs(5),
             polling_max: Duration::from_secs(20),
             polling_reserve: Duration::from_millis(100),
             receive_batch: 32,
@@ -236,6 +242,10 @@ impl Values {
                 .get("minInvisibleTimeMillsForRecv", d.invisible_on_receive_min_ms)?,
             invisible_max_ms: self.get("maxInvisibleTimeMills", d.invisible_max_ms)?,
             auto_renew: self.get("enableProxyAutoRenew", d.auto_renew)?,
+            client_silent_max: self.millis("channelExpiredTimeout", d.client_silent_max)?,
+            renew_period: self
+                .millis("renewSchedulePeriodMillis", d.renew_period)?
+                .max(Duration::from_millis(1)),
             polling_max: self
                 .millis("grpcClientConsumerMaxLongPollingTimeoutMillis", d.polling_max)?,
             polling_reserve: self.millis("longPollingReserveTimeInMillis", d.polling_reserve)?,

@@ -1,15 +1,21 @@
 //! The finished parts of a proxy, and the few steps that several requests share.
 
+use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use futures_util::stream;
 use parking_lot::Mutex;
 use protocol::grpc::{Code, MessageType, TelemetryCommand};
 use protocol::header::pop::ChangeInvisibleTimeReply;
 use remoting::clock;
 use remoting::process::Shutdown;
 use tokio::sync::Notify;
+use tracing::debug;
 
 use crate::backend::Backend;
 use crate::backend::faults::Faults;
@@ -18,7 +24,7 @@ use crate::clients::Clients;
 use crate::config::Config;
 use crate::grpc::status::Failure;
 use crate::handle::Handle;
-use crate::receipts::{Receipts, Settled};
+use crate::receipts::{Left, Receipts, Settled};
 
 /// One proxy.
 #[derive(Debug)]
@@ -48,25 +54,37 @@ pub struct Stats {
     pub messages_out: AtomicU64,
     /// Messages a second, in and out, over the last period.
     pub rates: Mutex<(f64, f64)>,
-    sampled: Mutex<(u64, u64)>,
+    sampled: Mutex<Option<(Instant, u64, u64)>>,
 }
 
+/// Rates are worked out over no less than this.
+const SAMPLE_MIN: Duration = Duration::from_secs(5);
+
 impl Stats {
-    /// Works out the rates since `seconds` ago, when this was called last.
-    pub fn sample(&self, seconds: f64) {
+    /// Works out the rates since this was called last, if that is long enough ago.
+    pub fn sample(&self, at: Instant) {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let now = (read(&self.messages_in), read(&self.messages_out));
-        let before = std::mem::replace(&mut *self.sampled.lock(), now);
-        let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds.max(1e-3);
-        *self.rates.lock() = (rate(now.0, before.0), rate(now.1, before.1));
+        let now = (at, read(&self.messages_in), read(&self.messages_out));
+        let mut sampled = self.sampled.lock();
+        let before = *sampled.get_or_insert(now);
+        let seconds = at.duration_since(before.0);
+        if seconds >= SAMPLE_MIN {
+            let rate = |now: u64, before: u64| (now - before) as f64 / seconds.as_secs_f64();
+            *self.rates.lock() = (rate(now.1, before.1), rate(now.2, before.2));
+            *sampled = Some(now);
+        }
     }
 }
 
-/// How long an acknowledgement waits for a renewal of the same receipt.
-const RENEWAL_WAIT: Duration = Duration::from_secs(3);
+/// How long an acknowledgement waits for renewals of its receipts: clients wait for three seconds, and the
+/// broker has to answer within what is left.
+const RENEWAL_WAIT: Duration = Duration::from_secs(1);
 
 /// How soon messages come back whose consumer is gone.
 pub const RETURN_MS: i64 = 1000;
+
+/// Receipts of one broker that are renewed or given back at the same time.
+pub const AT_ONCE_MAX: usize = 32;
 
 impl Front {
     /// A proxy before `backend`.
@@ -105,20 +123,54 @@ impl Front {
         accepted(named.map(String::as_str))
     }
 
-    /// The newest handle of a message whose receipt may have been renewed; renewed no more from here on.
-    pub async fn settle(&self, client: &str, group: &str, handle: &str) -> String {
-        let deadline = clock::instant() + RENEWAL_WAIT;
-        loop {
-            let renewed = self.renewed.notified();
-            match self.receipts.lock().settle(client, group, handle) {
-                Settled::Unknown => return handle.to_owned(),
-                Settled::Now(newest) => return newest,
-                Settled::Busy if clock::instant() >= deadline => return handle.to_owned(),
-                Settled::Busy => {}
+    /// The newest handles of messages whose receipts may have been renewed; renewed no more from here on.
+    /// One whose renewal does not end stays what it is, and its client may ask again.
+    pub async fn settle(
+        &self,
+        client: &str,
+        group: &str,
+        handles: &[&str],
+    ) -> Vec<Result<String, Failure>> {
+        let message = "the receipt is being renewed and its broker does not answer";
+        let busy = || Err(Failure::new(Code::ProxyTimeout, message));
+        let mut newest: Vec<Result<String, Failure>> = vec![busy(); handles.len()];
+        let waiting = async {
+            loop {
+                let mut renewed = pin!(self.renewed.notified());
+                // From here on no renewal ends unseen.
+                renewed.as_mut().enable();
+                let mut settled = true;
+                {
+                    let mut receipts = self.receipts.lock();
+                    let open = newest.iter_mut().zip(handles).filter(|(newest, _)| newest.is_err());
+                    for (newest, handle) in open {
+                        match receipts.settle(client, group, handle) {
+                            Settled::Unknown => *newest = Ok((*handle).to_owned()),
+                            Settled::Now(handle) => *newest = Ok(handle),
+                            Settled::Busy => settled = false,
+                        }
+                    }
+                }
+                if settled {
+                    break;
+                }
+                renewed.await;
             }
-            // Woken for any renewal, so not by this one alone; bounded by the deadline.
-            let _ = tokio::time::timeout(Duration::from_millis(50), renewed).await;
-        }
+        };
+        // Those that are not open any more are of use without the others.
+        let _ = tokio::time::timeout(RENEWAL_WAIT, waiting).await;
+        newest
+    }
+
+    /// The same for one message.
+    pub async fn settle_one(
+        &self,
+        client: &str,
+        group: &str,
+        handle: &str,
+    ) -> Result<String, Failure> {
+        let mut newest = self.settle(client, group, &[handle]).await;
+        newest.pop().expect("as many as handles")
     }
 
     /// Acknowledges messages, each broker's at once; as many outcomes as handles.
@@ -159,13 +211,26 @@ impl Front {
         Ok(handle.renewed(pop_time, invisible_time, revive_qid))
     }
 
-    /// Gives messages back that did not reach their consumer.
-    pub async fn give_back(&self, group: &str, topic: &str, handles: &[String]) {
-        for handle in handles {
-            let Ok(handle) = Handle::parse(handle) else { continue };
-            if let Err(failure) = self.hide(group, topic, &handle, RETURN_MS, false).await {
-                tracing::debug!(group, topic, %failure, "a message comes back only after its time");
+    /// Gives messages back that their consumers have left or never got: every broker's at the same time.
+    pub async fn give_back(&self, left: Vec<Left>) {
+        let mut by_broker: HashMap<String, Vec<Left>> = HashMap::new();
+        for left in left {
+            if let Ok(handle) = Handle::parse(&left.handle) {
+                by_broker.entry(handle.broker.to_owned()).or_default().push(left);
             }
+        }
+        join_all(by_broker.into_values().map(|left| self.give_back_to_one(left))).await;
+    }
+
+    async fn give_back_to_one(&self, left: Vec<Left>) {
+        let each = |left| self.return_message(left);
+        stream::iter(left).for_each_concurrent(AT_ONCE_MAX, each).await;
+    }
+
+    async fn return_message(&self, Left { group, topic, handle }: Left) {
+        let Ok(handle) = Handle::parse(&handle) else { return };
+        if let Err(failure) = self.hide(&group, &topic, &handle, RETURN_MS, false).await {
+            debug!(group, topic, %failure, "a message comes back only after its time");
         }
     }
 

@@ -4,6 +4,8 @@
 
 use std::fmt::Write;
 
+use protocol::name::RETRY_PREFIX;
+
 /// A handle as a client sends it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Handle<'a> {
@@ -28,13 +30,24 @@ pub struct Handle<'a> {
 pub enum Retry {
     /// The topic itself.
     No,
-    /// `%RETRY%group_topic`.
+    /// `%RETRY%group_topic`; with our brokers `%RETRY%group`, where messages of all topics lie.
     First,
     /// `%RETRY%group+topic`.
     Second,
 }
 
 impl Retry {
+    /// Of a record that bears the topic `stored` and was taken by asking for `asked`.
+    pub fn of(stored: &str, asked: &str) -> Self {
+        match stored.strip_prefix(RETRY_PREFIX) {
+            Some(_) if stored == asked => Self::No,
+            // No name of a group or a topic has this character.
+            Some(rest) if rest.contains('+') => Self::Second,
+            Some(_) => Self::First,
+            None => Self::No,
+        }
+    }
+
     /// As it stands in a handle.
     pub fn flag(self) -> &'static str {
         match self {
@@ -57,6 +70,7 @@ pub struct Taken<'a> {
     pub pop_time_ms: i64,
     pub invisible_ms: i64,
     pub revive_queue_id: i32,
+    pub retry: Retry,
     pub broker: &'a str,
     pub queue_id: i32,
     pub offset: i64,
@@ -108,7 +122,6 @@ impl<'a> Handle<'a> {
 
     /// The topic in whose queue the offset counts.
     pub fn real_topic<'t>(&self, topic: &'t str, group: &str) -> std::borrow::Cow<'t, str> {
-        use protocol::name::RETRY_PREFIX;
         match self.retry {
             Retry::No => topic.into(),
             Retry::First => format!("{RETRY_PREFIX}{group}_{topic}").into(),
@@ -135,9 +148,9 @@ impl Taken<'_> {
     /// The whole handle of a message at `position` of the log.
     pub fn handle(&self, position: i64) -> String {
         let Self { start_offset, pop_time_ms, invisible_ms, revive_queue_id, .. } = self;
-        let Self { broker, queue_id, offset, .. } = self;
+        let (retry, Self { broker, queue_id, offset, .. }) = (self.retry.flag(), self);
         format!(
-            "{start_offset} {pop_time_ms} {invisible_ms} {revive_queue_id} 0 {broker} {queue_id} {offset} {position}"
+            "{start_offset} {pop_time_ms} {invisible_ms} {revive_queue_id} {retry} {broker} {queue_id} {offset} {position}"
         )
     }
 }
@@ -192,18 +205,32 @@ mod tests {
     }
 
     #[test]
+    fn the_topic_of_a_record_says_whether_it_is_a_retry() {
+        for (stored, asked, retry) in [
+            ("t", "t", Retry::No),
+            ("%RETRY%g", "t", Retry::First),
+            ("%RETRY%g_t", "t", Retry::First),
+            ("%RETRY%g+t", "t", Retry::Second),
+            ("%RETRY%g", "%RETRY%g", Retry::No),
+        ] {
+            assert_eq!(Retry::of(stored, asked), retry, "{stored}");
+        }
+    }
+
+    #[test]
     fn a_taken_message_gets_a_handle_that_reads_back() {
         let taken = Taken {
             start_offset: 1,
             pop_time_ms: 2,
             invisible_ms: 3,
             revive_queue_id: 4,
+            retry: Retry::First,
             broker: "b",
             queue_id: 5,
             offset: 6,
         };
         let text = taken.handle(7);
-        assert_eq!(text, "1 2 3 4 0 b 5 6 7");
+        assert_eq!(text, "1 2 3 4 1 b 5 6 7");
         assert_eq!(Handle::parse(&text).unwrap().position, Some(7));
     }
 }

@@ -15,6 +15,7 @@ pub mod popped;
 pub mod process;
 pub mod receipts;
 pub mod relay;
+pub mod renewal;
 
 /// The services of the gRPC protocol.
 pub mod service {

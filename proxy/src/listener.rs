@@ -36,8 +36,6 @@ type Reflection = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>
 
 /// Connections one listener serves at a time; one more is closed at once.
 pub const CONNECTIONS_MAX: u64 = 16_000;
-/// How long a stopping process waits for answers that are still to come.
-const DRAIN_MAX: Duration = Duration::from_secs(5);
 const STREAMS_MAX: u32 = 4096;
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
@@ -148,7 +146,8 @@ async fn serve_one(
         Box::pin(serving).await;
         return Ok(());
     }
-    serve_http(opened.into_io(), Arc::new(connection), service, shutdown).await
+    let drain_max = door.front.config.drain_max;
+    serve_http(opened.into_io(), Arc::new(connection), service, shutdown, drain_max).await
 }
 
 async fn serve_http(
@@ -156,6 +155,7 @@ async fn serve_http(
     connection: Arc<Connection>,
     service: Services,
     shutdown: Shutdown,
+    drain_max: Duration,
 ) -> Result<(), String> {
     let answer = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(connection.clone());
@@ -178,7 +178,7 @@ async fn serve_http(
         ended = serving.as_mut() => return ended.map_err(|error| error.to_string()),
         () = shutdown.cancelled() => {
             serving.as_mut().graceful_shutdown();
-            tokio::time::timeout(DRAIN_MAX, serving).await
+            tokio::time::timeout(drain_max, serving).await
         }
     };
     ended.unwrap_or(Ok(())).map_err(|error| error.to_string())

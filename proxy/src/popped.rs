@@ -8,7 +8,7 @@ use protocol::record::Record;
 use tracing::warn;
 
 use crate::backend::Popped;
-use crate::handle::{self, Handle};
+use crate::handle::{self, Handle, Retry};
 use crate::message::{Delivery, from_record};
 
 /// A message that is now hidden from others.
@@ -72,14 +72,17 @@ fn message(
 ) -> Option<Taken> {
     let header = &popped.header;
     let (queue, offset) = (record.queue_id, record.queue_offset);
-    // A message that comes again carries what its broker made for it.
+    let retry = Retry::of(record.topic, &topic.name);
+    // A message that comes again may carry what its broker made for it: stock brokers write it into retries
+    // when they give them the name of their topic back; others leave them the name they are stored under.
     let handle = match properties::get_str(record.properties, name::POP_CK) {
         Some(extra_info) => format!("{extra_info} {}", record.physical_offset),
         None => handle::Taken {
-            start_offset: starts.get(&("0", queue)).copied().unwrap_or(offset),
+            start_offset: starts.get(&(retry.flag(), queue)).copied().unwrap_or(offset),
             pop_time_ms: header.pop_time,
             invisible_ms: header.invisible_time,
             revive_queue_id: header.revive_qid,
+            retry,
             broker,
             queue_id: queue,
             offset,

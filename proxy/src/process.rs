@@ -2,21 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use protocol::grpc::TelemetryCommand;
-use protocol::grpc::telemetry_command::Command;
 use protocol::reply::Refusal;
 use protocol::request::RequestCode;
-use remoting::clock;
 use remoting::outbox::ReplyTo;
 use remoting::process::{DropGuard, Shutdown};
 use remoting::tls::{self, Acceptor, Connector};
 use remoting::workers::Workers;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tracing::{debug, warn};
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::warn;
 
 use crate::backend::Backend;
 use crate::backend::cluster::Cluster;
@@ -25,12 +21,9 @@ use crate::checks::{self, QUESTIONS_MAX, Question};
 use crate::config::Config;
 use crate::front::Front;
 use crate::grpc::query_route::endpoints_of;
-use crate::handle::Handle;
 use crate::listener::Listener;
 use crate::relay::Door;
-
-/// How often receipts and silent clients are looked at.
-const PERIOD: Duration = Duration::from_secs(5);
+use crate::renewal;
 
 /// A proxy that serves.
 #[derive(Debug)]
@@ -38,8 +31,13 @@ pub struct Running {
     pub front: Arc<Front>,
     pub addresses: Vec<SocketAddr>,
     serving: JoinSet<()>,
+    renewing: JoinHandle<()>,
+    /// Ends renewals, when nobody settles anything any more.
+    served: DropGuard,
     /// Ends our own connections, after everything that may use them.
     calls: Option<DropGuard>,
+    /// Where they run.
+    _workers: Arc<Workers>,
 }
 
 /// Listens before a cluster; when this returns, the proxy serves.
@@ -128,9 +126,17 @@ fn serve(
         let (workers, acceptor) = (workers.clone(), acceptor.clone());
         serving.spawn(listener.serve(workers, front.clone(), door, acceptor, shutdown.clone()));
     }
-    serving.spawn(renew(front.clone(), shutdown.clone()));
-    serving.spawn(drain(front.clone(), shutdown));
-    Ok(Running { front, addresses, serving, calls: None })
+    let served = Shutdown::new();
+    let renewing = tokio::spawn(renewal::run(front.clone(), served.clone()));
+    Ok(Running {
+        front,
+        addresses,
+        serving,
+        renewing,
+        served: served.drop_guard(),
+        calls: None,
+        _workers: workers.clone(),
+    })
 }
 
 /// Encrypted and plain connections; with a certificate of our own if none is given.
@@ -154,60 +160,13 @@ fn advertised(text: &str) -> anyhow::Result<protocol::grpc::Endpoints> {
 }
 
 impl Running {
-    /// Waits for the shutdown and for what is in flight.
+    /// Waits for the shutdown and for what is in flight, and gives back what only this proxy could settle.
     pub async fn finished(mut self) {
         while self.serving.join_next().await.is_some() {}
+        drop(self.served);
+        if let Err(error) = self.renewing.await {
+            warn!(%error, "messages come back only after their time");
+        }
         drop(self.calls);
-    }
-}
-
-/// Asks clients to go elsewhere when the process is told to end.
-async fn drain(front: Arc<Front>, shutdown: Shutdown) {
-    shutdown.cancelled().await;
-    let reconnect = protocol::grpc::ReconnectEndpointsCommand { nonce: String::new() };
-    let command = Command::ReconnectEndpointsCommand(reconnect);
-    front.clients.close(&TelemetryCommand { status: None, command: Some(command) });
-}
-
-/// Renews receipts, and forgets clients that are silent.
-async fn renew(front: Arc<Front>, shutdown: Shutdown) {
-    let mut period = tokio::time::interval(PERIOD);
-    loop {
-        tokio::select! {
-            _ = period.tick() => {}
-            () = shutdown.cancelled() => return,
-        }
-        front.stats.sample(PERIOD.as_secs_f64());
-        for client in front.clients.expire(clock::instant()) {
-            for left in front.receipts.lock().leave(&client) {
-                debug!(client, group = left.group, topic = left.topic, "a silent client's message");
-            }
-        }
-        let due = front.receipts.lock().due(clock::now_ms());
-        for renewal in due {
-            let outcome = match Handle::parse(&renewal.newest) {
-                Ok(handle) => {
-                    let (group, topic) = (&renewal.group, &renewal.topic);
-                    front.hide(group, topic, &handle, renewal.invisible_ms, false).await
-                }
-                Err(error) => Err(crate::grpc::status::Failure::new(
-                    protocol::grpc::Code::InvalidReceiptHandle,
-                    error.to_string(),
-                )),
-            };
-            let mut receipts = front.receipts.lock();
-            match outcome {
-                Ok(newest) => {
-                    let visible = Handle::parse(&newest).map_or(0, |handle| handle.visible_at_ms());
-                    receipts.renewed(&renewal, newest, visible);
-                }
-                Err(failure) => {
-                    let finally = failure.code == protocol::grpc::Code::InvalidReceiptHandle;
-                    receipts.failed(&renewal, finally);
-                }
-            }
-            drop(receipts);
-            front.renewed.notify_waiters();
-        }
     }
 }

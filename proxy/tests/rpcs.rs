@@ -7,25 +7,10 @@ use std::time::Duration;
 
 use common::*;
 use protocol::grpc::*;
+use protocol::header::send::ConsumerSendMsgBack;
 
-/// Runs one story both ways.
-macro_rules! both_ways {
-    ($($name:ident)*) => {
-        mod inside {
-            use super::*;
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name(Stage::new(Way::Inside).await).await;
-            })*
-        }
-        mod cluster {
-            use super::*;
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name(Stage::new(Way::Cluster).await).await;
-            })*
-        }
-    };
+async fn stage(way: Way) -> Stage {
+    Stage::new(way).await
 }
 
 // The protocol's cases run one after another in each of two ways; each has servers of its own.
@@ -36,58 +21,29 @@ both_ways! {
     a_receive_ends_within_the_time_of_its_client
     a_receive_that_waits_is_answered_when_a_message_arrives
     a_changed_time_counts_and_the_old_handle_is_void
+    what_pulling_members_gave_back_is_settled_where_it_lies
     what_failed_too_often_is_a_dead_letter
     a_client_that_goes_away_gives_back_what_it_did_not_read
     tags_are_compared_letter_by_letter
+    who_asks_for_too_many_messages_gets_as_many_as_there_may_be
+    in_order_only_who_pushes_keeps_to_one_queue
     a_queue_is_read_from_an_offset_and_a_group_keeps_its_place
     what_may_not_be_asked_is_refused_with_its_code
     settings_come_back_complete
     operators_see_what_is_there
-    a_proxy_ends_when_it_is_told_to
-}
-
-const OK: i32 = Code::Ok as i32;
-
-fn ack(topic: &str, group: &str, messages: &[Message]) -> AckMessageRequest {
-    let entry = |message: &Message| AckMessageEntry {
-        message_id: message.system_properties.as_ref().unwrap().message_id.clone(),
-        receipt_handle: handle(message),
-        lite_topic: None,
-    };
-    AckMessageRequest {
-        group: named(group),
-        topic: named(topic),
-        entries: messages.iter().map(entry).collect(),
-    }
-}
-
-/// A group whose place is known begins there; a new one with what comes from now on.
-async fn begun(stage: &Stage, topic: &str, group: &str) {
-    let (status, _) = stage.receive(receive(topic, group, 0), None).await;
-    assert_eq!(status.code(), Code::MessageNotFound, "{}", status.message);
-}
-
-/// Receives until there are so many.
-async fn gather(stage: &Stage, topic: &str, group: &str, count: usize) -> Vec<Message> {
-    let mut all = Vec::new();
-    while all.len() < count {
-        let (status, messages) = stage.receive(receive(topic, group, 5_000), None).await;
-        assert_eq!(status.code(), Code::Ok, "{} of {count}: {}", all.len(), status.message);
-        all.extend(messages);
-    }
-    all
+    a_proxy_ends_when_it_is_told_to_and_says_so
 }
 
 async fn a_message_is_received_once_and_gone_when_acknowledged(stage: Stage) {
     stage.topic("t", "NORMAL", 4).await;
-    begun(&stage, "t", "g").await;
+    stage.begun("t", "g").await;
     let mut sent = message("t", "hello");
     sent.user_properties.insert("colour".to_owned(), "red".to_owned());
     let answer = stage.send(vec![sent]).await;
     assert_eq!(codes([answer.status]), [OK]);
     assert_eq!(answer.entries[0].message_id, "01hello");
 
-    let got = gather(&stage, "t", "g", 1).await;
+    let got = stage.gather("t", "g", 1).await;
     let system = got[0].system_properties.as_ref().unwrap();
     assert_eq!((body(&got[0]).as_str(), system.message_id.as_str()), ("hello", "01hello"));
     assert_eq!(got[0].user_properties.get("colour").map(String::as_str), Some("red"));
@@ -108,14 +64,14 @@ async fn a_message_is_received_once_and_gone_when_acknowledged(stage: Stage) {
 
 async fn every_message_of_a_request_has_an_entry_of_its_own(stage: Stage) {
     stage.topic("t", "NORMAL", 1).await;
-    begun(&stage, "t", "g").await;
+    stage.begun("t", "g").await;
     let answer = stage.send((0..40).map(|n| message("t", &format!("m{n}"))).collect()).await;
     let ids: Vec<_> = answer.entries.iter().map(|entry| entry.message_id.clone()).collect();
     assert_eq!(ids, (0..40).map(|n| format!("01m{n}")).collect::<Vec<_>>());
     let offsets: Vec<_> = answer.entries.iter().map(|entry| entry.offset).collect();
     assert_eq!(offsets, (0..40).collect::<Vec<_>>());
 
-    let got = gather(&stage, "t", "g", 40).await;
+    let got = stage.gather("t", "g", 40).await;
     assert_eq!(got.len(), 40);
     let mut wrong = ack("t", "g", &got);
     wrong.entries[3].receipt_handle = "nonsense".to_owned();
@@ -130,7 +86,7 @@ async fn every_message_of_a_request_has_an_entry_of_its_own(stage: Stage) {
 async fn messages_of_a_group_stay_in_order_however_they_are_sent(stage: Stage) {
     stage.topic("t", "FIFO", 4).await;
     stage.group("g", true, 3).await;
-    begun(&stage, "t", "g").await;
+    stage.begun("t", "g").await;
     let of = |group: &str, n: i32| in_group(message("t", &format!("{group}{n}")), group);
     let many = ["a", "b", "c"].iter().flat_map(|group| (0..5).map(|n| of(group, n))).collect();
     assert_eq!(codes([stage.send(many).await.status]), [OK]);
@@ -158,7 +114,7 @@ async fn messages_of_a_group_stay_in_order_however_they_are_sent(stage: Stage) {
 
 async fn a_receive_ends_within_the_time_of_its_client(stage: Stage) {
     stage.topic("t", "NORMAL", 1).await;
-    begun(&stage, "t", "g").await;
+    stage.begun("t", "g").await;
     for (polling_ms, timeout) in [(20_000, 1_000), (1_000, 1_000), (300, 5_000), (20_000, 150)] {
         let timeout = Duration::from_millis(timeout);
         let answer = stage.receive(receive("t", "g", polling_ms), Some(timeout));
@@ -171,7 +127,7 @@ async fn a_receive_ends_within_the_time_of_its_client(stage: Stage) {
 
 async fn a_receive_that_waits_is_answered_when_a_message_arrives(stage: Stage) {
     stage.topic("t", "NORMAL", 4).await;
-    begun(&stage, "t", "g").await;
+    stage.begun("t", "g").await;
     let waiting = stage.receive(receive("t", "g", 20_000), None);
     let sending = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -185,50 +141,69 @@ async fn a_receive_that_waits_is_answered_when_a_message_arrives(stage: Stage) {
     stage.end().await;
 }
 
-async fn change(
-    stage: &Stage,
-    receipt_handle: &str,
-    seconds: i64,
-) -> ChangeInvisibleDurationResponse {
-    let request = ChangeInvisibleDurationRequest {
-        group: named("g"),
-        topic: named("t"),
-        receipt_handle: receipt_handle.to_owned(),
-        invisible_duration: Some(prost_types::Duration { seconds, nanos: 0 }),
-        message_id: String::new(),
-        lite_topic: None,
-        suspend: None,
-    };
-    stage.ask("ChangeInvisibleDuration", request).await
-}
-
 async fn a_changed_time_counts_and_the_old_handle_is_void(stage: Stage) {
     stage.topic("t", "NORMAL", 1).await;
-    begun(&stage, "t", "g").await;
+    stage.begun("t", "g").await;
     stage.send(vec![message("t", "again")]).await;
-    let got = gather(&stage, "t", "g", 1).await;
-    let changed = change(&stage, &handle(&got[0]), 1).await;
+    let got = stage.gather("t", "g", 1).await;
+    let changed = stage.change(&handle(&got[0]), 1).await;
     assert_eq!(codes([changed.status]), [OK]);
     assert_ne!(changed.receipt_handle, handle(&got[0]));
-    let old = change(&stage, &handle(&got[0]), 1).await;
+    let old = stage.change(&handle(&got[0]), 1).await;
     assert_eq!(codes([old.status]), [Code::InvalidReceiptHandle as i32]);
-    let again = gather(&stage, "t", "g", 1).await;
+    let again = stage.gather("t", "g", 1).await;
     assert_eq!(body(&again[0]), "again");
     assert_eq!(again[0].system_properties.as_ref().unwrap().delivery_attempt, Some(2));
     for seconds in [0, -1, 13 * 3600] {
-        let refused = change(&stage, &handle(&again[0]), seconds).await;
+        let refused = stage.change(&handle(&again[0]), seconds).await;
         assert_eq!(codes([refused.status]), [Code::IllegalInvisibleTime as i32]);
     }
+    stage.end().await;
+}
+
+async fn what_pulling_members_gave_back_is_settled_where_it_lies(stage: Stage) {
+    stage.topic("t", "NORMAL", 1).await;
+    stage.group("g", false, 16).await;
+    stage.begun("t", "g").await;
+    stage.send(vec![message("t", "x")]).await;
+    let first = stage.gather("t", "g", 1).await;
+    // As a member does that pulls: a copy waits in `%RETRY%g`, at the place that the message has in `t`.
+    let position = handle(&first[0]).split(' ').next_back().unwrap().parse().unwrap();
+    let back = ConsumerSendMsgBack {
+        offset: position,
+        group: "g".to_owned(),
+        delay_level: 1,
+        origin_msg_id: None,
+        origin_topic: Some("t".to_owned()),
+        unit_mode: false,
+        max_reconsume_times: None,
+    };
+    let address = stage.work.address.to_string();
+    stage.pool.ask(&address, &back, Vec::new(), WAIT).await.unwrap();
+    let copy = stage.gather("t", "g", 1).await;
+    assert_eq!(copy[0].system_properties.as_ref().unwrap().delivery_attempt, Some(2));
+    let nacked = stage.change(&handle(&copy[0]), 1).await;
+    assert_eq!(codes([nacked.status]), [OK]);
+    let copy = stage.gather("t", "g", 1).await;
+    let answer: AckMessageResponse = stage.ask("AckMessage", ack("t", "g", &copy)).await;
+    assert_eq!(codes([answer.status]), [OK]);
+    // The message itself is still in the hands of its first consumer, and the copy is gone.
+    let nacked = stage.change(&handle(&first[0]), 1).await;
+    assert_eq!(codes([nacked.status]), [OK]);
+    let again = stage.gather("t", "g", 1).await;
+    assert!(handle(&again[0]).ends_with(&format!(" 0 {position}")), "{}", handle(&again[0]));
+    let (status, _) = stage.receive(receive("t", "g", 2_000), None).await;
+    assert_eq!(status.code(), Code::MessageNotFound);
     stage.end().await;
 }
 
 async fn what_failed_too_often_is_a_dead_letter(stage: Stage) {
     stage.topic("t", "NORMAL", 1).await;
     stage.group("g", false, 1).await;
-    begun(&stage, "t", "g").await;
+    stage.begun("t", "g").await;
     stage.send(vec![message("t", "bad"), message("t", "worse")]).await;
     for attempt in [1, 2] {
-        for message in gather(&stage, "t", "g", 2).await {
+        for message in stage.gather("t", "g", 2).await {
             let system = message.system_properties.as_ref().unwrap();
             assert_eq!(system.delivery_attempt, Some(attempt));
             if attempt == 2 && body(&message) == "worse" {
@@ -245,7 +220,7 @@ async fn what_failed_too_often_is_a_dead_letter(stage: Stage) {
                     stage.ask("ForwardMessageToDeadLetterQueue", request).await;
                 assert_eq!(codes([answer.status]), [OK]);
             } else {
-                let status = change(&stage, &handle(&message), 1).await.status.unwrap();
+                let status = stage.change(&handle(&message), 1).await.status.unwrap();
                 assert_eq!(status.code(), Code::Ok, "attempt {attempt}: {}", status.message);
             }
         }
@@ -268,21 +243,21 @@ async fn what_failed_too_often_is_a_dead_letter(stage: Stage) {
 
 async fn a_client_that_goes_away_gives_back_what_it_did_not_read(stage: Stage) {
     stage.topic("t", "NORMAL", 1).await;
-    begun(&stage, "t", "g").await;
+    stage.begun("t", "g").await;
     // Nobody waits for this answer any more when the message comes.
     let request = stage.request(receive("t", "g", 20_000), None);
     let gone = stage.stream::<_, ReceiveMessageResponse>("ReceiveMessage", request);
     assert!(tokio::time::timeout(Duration::from_millis(300), gone).await.is_err());
     stage.send(vec![message("t", "kept")]).await;
     // Hidden for 30 s if it were lost; given back it comes within one or two.
-    let got = tokio::time::timeout(Duration::from_secs(15), gather(&stage, "t", "g", 1)).await;
+    let got = tokio::time::timeout(Duration::from_secs(15), stage.gather("t", "g", 1)).await;
     assert_eq!(body(&got.expect("it comes back soon")[0]), "kept");
     stage.end().await;
 }
 
 async fn tags_are_compared_letter_by_letter(stage: Stage) {
     stage.topic("t", "NORMAL", 1).await;
-    begun(&stage, "t", "g").await;
+    stage.begun("t", "g").await;
     let tagged = |tag: &str| {
         let mut message = message("t", tag);
         message.system_properties.as_mut().unwrap().tag = Some(tag.to_owned());
@@ -297,6 +272,48 @@ async fn tags_are_compared_letter_by_letter(stage: Stage) {
     let (status, got) = stage.receive(request, None).await;
     assert_eq!((status.code(), got.len()), (Code::Ok, 1), "{}", status.message);
     assert_eq!(body(&got[0]), "BB");
+    stage.end().await;
+}
+
+async fn who_asks_for_too_many_messages_gets_as_many_as_there_may_be(stage: Stage) {
+    stage.topic("t", "NORMAL", 1).await;
+    stage.begun("t", "g").await;
+    stage.send((0..40).map(|n| message("t", &format!("m{n}"))).collect()).await;
+    let request = ReceiveMessageRequest { batch_size: 100, ..receive("t", "g", 5_000) };
+    let (status, got) = stage.receive(request, None).await;
+    assert_eq!((status.code(), got.len()), (Code::Ok, 32), "{}", status.message);
+    stage.end().await;
+}
+
+async fn in_order_only_who_pushes_keeps_to_one_queue(stage: Stage) {
+    for (group, kind, queues) in
+        [("simple", ClientType::SimpleConsumer, 4), ("push", ClientType::PushConsumer, 1)]
+    {
+        let topic = group;
+        stage.topic(topic, "FIFO", 4).await;
+        stage.group(group, true, 3).await;
+        stage.begun(topic, group).await;
+        let caller = stage.caller(group).await;
+        let _stream = caller.telemetry(consumer(group, kind)).await;
+        let many = (0..40).map(|n| in_group(message(topic, &format!("m{n}")), &n.to_string()));
+        assert_eq!(codes([stage.send(many.collect()).await.status]), [OK]);
+        let broker = Some(Broker { name: "b-a".to_owned(), ..Broker::default() });
+        let queue = MessageQueue { topic: named(topic), id: 2, broker, ..MessageQueue::default() };
+        let mut request = receive(topic, group, 5_000);
+        request.message_queue = Some(queue);
+        let (mut seen, mut got) = (std::collections::BTreeSet::new(), 0);
+        while let (status, messages) = caller.receive(request.clone(), None).await
+            && status.code() == Code::Ok
+        {
+            got += messages.len();
+            let id = |message: &Message| message.system_properties.as_ref().unwrap().queue_id;
+            seen.extend(messages.iter().map(id));
+            let _: AckMessageResponse =
+                caller.ask("AckMessage", ack(topic, group, &messages)).await;
+            request.long_polling_timeout = Some(prost_types::Duration::default());
+        }
+        assert_eq!(seen.len(), queues, "{got} messages of the queues {seen:?}");
+    }
     stage.end().await;
 }
 
@@ -416,7 +433,6 @@ async fn what_may_not_be_asked_is_refused_with_its_code(stage: Stage) {
     let bad_sql = FilterExpression { r#type: FilterType::Sql.into(), expression: " ".into() };
     for (request, code) in [
         (ReceiveMessageRequest { batch_size: 0, ..receive("t", "g", 0) }, Code::BadRequest),
-        (ReceiveMessageRequest { batch_size: 33, ..receive("t", "g", 0) }, Code::BadRequest),
         (
             ReceiveMessageRequest { invisible_duration: short, ..receive("t", "g", 0) },
             Code::IllegalInvisibleTime,
@@ -483,7 +499,7 @@ async fn operators_see_what_is_there(stage: Stage) {
     let request = GetTopicRouteRequest { topic: named("t"), ..Default::default() };
     let answer: GetTopicRouteResponse = stage.ask("Admin/GetTopicRoute", request).await;
     assert!(answer.topic_route_data.contains("\"brokerName\":\"b-a\""), "{answer:?}");
-    begun(&stage, "t", "g").await;
+    stage.begun("t", "g").await;
     stage.send(vec![in_group(message("t", "x"), "k")]).await;
     let request = DescribeGroupAccumulationRequest {
         group: named("g"),
@@ -520,8 +536,13 @@ async fn operators_see_what_is_there(stage: Stage) {
     stage.end().await;
 }
 
-async fn a_proxy_ends_when_it_is_told_to(stage: Stage) {
+async fn a_proxy_ends_when_it_is_told_to_and_says_so(stage: Stage) {
     stage.topic("t", "NORMAL", 1).await;
-    begun(&stage, "t", "g").await;
-    stage.end().await;
+    stage.begun("t", "g").await;
+    let mut stream = stage.telemetry(consumer("g", ClientType::PushConsumer)).await;
+    let alone = tokio::time::timeout(Duration::from_secs(5), stage.end_proxy()).await;
+    let last = stream.answers.message().await.unwrap().unwrap().command.unwrap();
+    assert!(matches!(last, telemetry_command::Command::ReconnectEndpointsCommand(_)), "{last:?}");
+    assert!(stream.answers.message().await.unwrap().is_none());
+    alone.expect("an open stream is no reason to stay").end().await;
 }

@@ -7,6 +7,7 @@ use protocol::header::pop::NotificationReply;
 use protocol::name;
 use protocol::reply::{Refusal, ReplyCode};
 use remoting::clock;
+use remoting::process::Shutdown;
 use store::{Access, Limits};
 
 use super::take::{Cold, Look, Pop, PopReply, SCAN_MAX};
@@ -91,10 +92,17 @@ impl Pop {
 
     /// Takes what there is, or waits for it.
     pub async fn serve(self) -> Result<PopReply, Refusal> {
-        Arc::new(self).wait().await
+        Arc::new(self).wait(std::future::pending()).await
     }
 
-    async fn wait(self: Arc<Self>) -> Result<PopReply, Refusal> {
+    /// The same for somebody who may go away and then does not want to wait any more. Dropping this future
+    /// instead could lose messages that it has just taken.
+    pub async fn serve_until(self, gone: &Shutdown) -> Result<PopReply, Refusal> {
+        Arc::new(self).wait(gone.cancelled()).await
+    }
+
+    async fn wait(self: Arc<Self>, gone: impl Future<Output = ()>) -> Result<PopReply, Refusal> {
+        let mut gone = std::pin::pin!(gone);
         let mut ticket: Option<Ticket> = None;
         let mut time_up = std::pin::pin!(tokio::time::sleep(Duration::from_millis(
             u64::try_from(self.wait_ms).unwrap_or(0)
@@ -141,6 +149,7 @@ impl Pop {
                 () = tokio::time::sleep(until_due(due_in_ms)) => true,
                 () = &mut time_up => false,
                 () = shutdown.cancelled() => false,
+                () = &mut gone => false,
             };
             if !go_on {
                 return Ok(reply);

@@ -126,6 +126,11 @@ impl Peer {
         }
     }
 
+    /// Calls that wait for this peer's answer.
+    pub fn outstanding(&self) -> usize {
+        self.waiting.lock().len()
+    }
+
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }

@@ -87,10 +87,7 @@ impl Pool {
         timeout: Duration,
     ) -> Result<(R::Reply, Command<'static>), Failed> {
         let command = Command::request(R::CODE.to_wire(), request).with_body(body);
-        let reply = successful(self.call(address, command, timeout).await?)?;
-        let header = R::Reply::read(&reply.fields);
-        let header = header.map_err(|error| Failed::Unreadable(error.to_string()))?;
-        Ok((header, reply))
+        read_reply::<R>(self.call(address, command, timeout).await?)
     }
 
     /// Sends a request that has no header of its own.
@@ -138,6 +135,16 @@ pub fn successful(reply: Command<'static>) -> Result<Command<'static>, Failed> {
     }
     let remark = reply.remark.unwrap_or_default().into_owned();
     Err(Failed::Refused { code: reply.code, remark })
+}
+
+/// A reply to a request of this kind, if it says success.
+pub fn read_reply<R: Request>(
+    reply: Command<'static>,
+) -> Result<(R::Reply, Command<'static>), Failed> {
+    let reply = successful(reply)?;
+    let header = R::Reply::read(&reply.fields);
+    let header = header.map_err(|error| Failed::Unreadable(error.to_string()))?;
+    Ok((header, reply))
 }
 
 struct Answering(Arc<Incoming>);

@@ -15,13 +15,14 @@ use protocol::json;
 use protocol::reply::ReplyCode;
 use protocol::request::{Request, RequestCode};
 use remoting::outbox::Outbox;
-use remoting::pool::{Pool, successful};
+use remoting::pool::{Pool, read_reply, successful};
 use remoting::process::Shutdown;
 use remoting::tls::Connector;
 
 use super::cache::{Cache, Rules};
 use super::commands::{ack, batch_ack, popped, pulled, sending, stored};
 use super::route::Route;
+use super::waiting::Waiting;
 use super::{ANSWER_TIMEOUT, Failed, Outgoing, Pop, Pulled, Stored, refused};
 use crate::handle::Handle;
 
@@ -32,6 +33,7 @@ pub struct Cluster {
     /// The nameserver that answered last.
     answered: AtomicUsize,
     pool: Pool,
+    waiting: Waiting,
     routes: Cache<Route>,
     topics: Cache<TopicConfig>,
     groups: Cache<SubscriptionGroupConfig>,
@@ -54,6 +56,7 @@ impl Cluster {
         Self {
             nameservers,
             answered: AtomicUsize::new(0),
+            waiting: Waiting::new(&shutdown),
             pool: Pool::serving(shutdown, incoming),
             routes: Cache::new(RULES),
             topics: Cache::new(RULES),
@@ -64,7 +67,8 @@ impl Cluster {
 
     /// The same over encrypted connections, if there is something to encrypt them with.
     pub fn with_tls(self, tls: Option<Connector>) -> Self {
-        Self { pool: self.pool.with_tls(tls), ..self }
+        let waiting = self.waiting.with_tls(tls.as_ref());
+        Self { pool: self.pool.with_tls(tls), waiting, ..self }
     }
 
     pub(super) async fn route(&self, topic: &str) -> Result<Option<Arc<Route>>, Failed> {
@@ -78,9 +82,7 @@ impl Cluster {
         let command = Command::request(RequestCode::GetRouteInfo.to_wire(), &request);
         match self.nameserver(command).await {
             Ok(reply) => Ok(Some(Route::new(&read::<TopicRouteData>(&reply)?))),
-            Err(Failed::Refused { code, .. }) if code == ReplyCode::TopicNotExist.to_wire() => {
-                Ok(None)
-            }
+            Err(error) if says(&error, ReplyCode::TopicNotExist) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -96,6 +98,7 @@ impl Cluster {
             let request = GetTopicConfig { topic: topic.to_owned() };
             match self.pool.ask(&holder.address, &request, Vec::new(), ANSWER_TIMEOUT).await {
                 Ok((_, reply)) => return read(&reply).map(Some),
+                Err(error) if says(&error, ReplyCode::TopicNotExist) => {}
                 Err(error) => failure = Some(error),
             }
         }
@@ -116,6 +119,7 @@ impl Cluster {
             let request = GetSubscriptionGroupConfig { group: group.to_owned() };
             match self.ask(&broker, &request, Vec::new(), ANSWER_TIMEOUT).await {
                 Ok((_, reply)) => return read(&reply).map(Some),
+                Err(error) if says(&error, ReplyCode::SubscriptionGroupNotExist) => {}
                 Err(error) => failure = Some(error),
             }
         }
@@ -147,7 +151,7 @@ impl Cluster {
     }
 
     pub(super) fn moved(&self) {
-        self.clusters.forget("");
+        self.clusters.doubt("");
     }
 
     /// The address of a broker's master.
@@ -161,7 +165,7 @@ impl Cluster {
             }
             if !again {
                 // It may have come just now.
-                self.clusters.forget("");
+                self.clusters.doubt("");
             }
         }
         Err(refused(ReplyCode::BrokerNotExist, format!("there is no broker `{broker}`")))
@@ -208,7 +212,11 @@ impl Cluster {
         timeout: Duration,
     ) -> Result<Pop, Failed> {
         let address = self.address(broker).await?;
-        popped(self.pool.ask(&address, request, Vec::new(), timeout).await)
+        let command = Command::request(PopMessage::CODE.to_wire(), request);
+        match self.waiting.call(&address, command, timeout).await? {
+            Some(reply) => popped(read_reply::<PopMessage>(reply)),
+            None => Ok(Pop::Full),
+        }
     }
 
     pub(super) async fn ack(
@@ -240,7 +248,10 @@ impl Cluster {
     ) -> Result<Pulled, Failed> {
         let address = self.address(broker).await?;
         let command = Command::request(RequestCode::PullMessage.to_wire(), request);
-        pulled(self.pool.call(&address, command, polling + ANSWER_TIMEOUT).await?)
+        let reply = self.waiting.call(&address, command, polling + ANSWER_TIMEOUT).await?;
+        let full =
+            || refused(ReplyCode::SystemBusy, "too many consumers wait for messages already");
+        pulled(reply.ok_or_else(full)?)
     }
 
     pub(super) async fn ask<R: Request>(
@@ -263,6 +274,11 @@ impl Cluster {
         let address = self.address(broker).await?;
         successful(self.pool.call(&address, command, timeout).await?)
     }
+}
+
+/// Whether whoever was asked refused with this code.
+fn says(failed: &Failed, wanted: ReplyCode) -> bool {
+    matches!(failed, Failed::Refused { code, .. } if *code == wanted.to_wire())
 }
 
 fn read<T: serde::de::DeserializeOwned>(reply: &Command<'_>) -> Result<T, Failed> {

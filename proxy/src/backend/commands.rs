@@ -135,7 +135,6 @@ pub(super) fn batch_ack(
 ) -> Command<'static> {
     let mut acks: Vec<BatchAckEntry> = Vec::new();
     for handle in handles {
-        let real = handle.real_topic(topic, group);
         let fits = |ack: &&mut BatchAckEntry| {
             ack.queue_id == handle.queue_id
                 && ack.pop_time == handle.pop_time_ms
@@ -162,7 +161,8 @@ pub(super) fn batch_ack(
                     retry: handle.retry.flag().to_owned(),
                     revive_queue_id: handle.revive_queue_id,
                     start_offset,
-                    topic: real.into_owned(),
+                    // That of the retries is made from this one and the flag by whoever reads them.
+                    topic: topic.to_owned(),
                 });
                 acks.last_mut().expect("just pushed")
             }
@@ -240,16 +240,17 @@ mod tests {
         let seen: Vec<_> = body
             .acks
             .iter()
-            .map(|ack| (ack.topic.as_str(), ack.pop_time, ack.start_offset, ack.bit_set.clone()))
+            .map(|ack| (ack.retry.as_str(), ack.pop_time, ack.start_offset, ack.bit_set.clone()))
             .collect();
         assert_eq!(
             seen,
             [
-                ("t", 5, 10, vec![1, 2]),
-                ("t", 6, 10, vec![2]),
-                ("%RETRY%g_t", 5, 10, vec![4]),
-                ("t", 5, 999_999, vec![1]),
+                ("0", 5, 10, vec![1, 2]),
+                ("0", 6, 10, vec![2]),
+                ("1", 5, 10, vec![4]),
+                ("0", 5, 999_999, vec![1]),
             ]
         );
+        assert!(body.acks.iter().all(|ack| ack.topic == "t"), "brokers put the prefix before it");
     }
 }

@@ -9,14 +9,13 @@ use broker::broker::Broker;
 use broker::pop::{self, settle, take};
 use parking_lot::Mutex;
 use protocol::body::{SubscriptionGroupConfig, TopicConfig};
-use protocol::fields::Header;
 use protocol::frame::Command;
 use protocol::header::pop::PopMessage;
 use protocol::header::pull::PullMessage;
 use protocol::reply::{Refusal, ReplyCode};
 use protocol::request::Request;
 use remoting::inside::Inside;
-use remoting::pool::successful;
+use remoting::pool::{read_reply, successful};
 use remoting::process::Shutdown;
 use tokio::sync::mpsc;
 
@@ -105,13 +104,11 @@ impl Local {
         &self,
         broker: &str,
         request: &PopMessage,
-        timeout: Duration,
+        gone: &Shutdown,
     ) -> Result<Pop, Failed> {
         self.check(broker)?;
-        let taking = take::Pop::check(&self.broker, request).map_err(failed)?.serve();
-        let reply = tokio::time::timeout(timeout, taking).await;
-        let reply = reply.map_err(|_| refused(ReplyCode::PollingTimeout, "it took too long"))?;
-        let reply = match reply {
+        let pop = take::Pop::check(&self.broker, request).map_err(failed)?;
+        let reply = match pop.serve_until(gone).await {
             Ok(reply) => reply,
             Err(refusal) => return nothing_or(failed(refusal)),
         };
@@ -166,10 +163,7 @@ impl Local {
         timeout: Duration,
     ) -> Result<(R::Reply, Command<'static>), Failed> {
         let command = Command::request(R::CODE.to_wire(), request).with_body(body);
-        let reply = successful(self.inside.call(command, timeout).await?)?;
-        let header = R::Reply::read(&reply.fields);
-        let header = header.map_err(|error| Failed::Unreadable(error.to_string()))?;
-        Ok((header, reply))
+        read_reply::<R>(self.inside.call(command, timeout).await?)
     }
 
     pub(super) async fn ask_named<R: Request>(

@@ -27,13 +27,13 @@ pub(super) async fn ack_message(
         let message = format!("more than {ENTRIES_MAX} entries in one request");
         return Err(Failure::new(Code::BadRequest, message));
     }
-    let mut newest = Vec::with_capacity(request.entries.len());
-    for entry in &request.entries {
-        newest.push(front.settle(&context.client_id, group, &entry.receipt_handle).await);
-    }
+    let handles: Vec<&str> = request.entries.iter().map(|it| it.receipt_handle.as_str()).collect();
+    let newest = front.settle(&context.client_id, group, &handles).await;
     let now_ms = clock::now_ms();
-    let read: Vec<Result<Handle<'_>, Failure>> =
-        newest.iter().map(|handle| usable(handle, now_ms)).collect();
+    let read: Vec<Result<Handle<'_>, Failure>> = newest
+        .iter()
+        .map(|newest| newest.as_ref().map_err(Failure::clone).and_then(|it| usable(it, now_ms)))
+        .collect();
     let good: Vec<Handle<'_>> = read.iter().flatten().copied().collect();
     let mut outcomes = front.ack(group, topic, &good).await.into_iter();
     let mut entries = Vec::with_capacity(request.entries.len());

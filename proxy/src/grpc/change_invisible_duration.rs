@@ -20,7 +20,7 @@ pub(super) async fn change(
     let invisible_ms = request.invisible_duration.as_ref().map_or(0, time::duration_ms);
     check::invisible_on_change(&front.config, invisible_ms)?;
     readable(&request.receipt_handle)?;
-    let newest = front.settle(&context.client_id, group, &request.receipt_handle).await;
+    let newest = front.settle_one(&context.client_id, group, &request.receipt_handle).await?;
     let handle = readable(&newest)?;
     let suspend = request.suspend();
     let receipt_handle = front.hide(group, topic, &handle, invisible_ms, suspend).await?;

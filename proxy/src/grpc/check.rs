@@ -204,16 +204,16 @@ fn invisible(range: std::ops::RangeInclusive<i64>, duration_ms: i64) -> Checked 
     Err(Failure::new(Code::IllegalInvisibleTime, message))
 }
 
-/// How many messages at once.
-pub fn batch_size(count: i32) -> Checked {
-    if (1..=BATCH_MAX).contains(&count) {
-        return Ok(());
+/// How many messages at once; who asks for too many gets fewer.
+pub fn batch_size(count: i32) -> Checked<i32> {
+    if count < 1 {
+        let message = format!("the batch size is {count}, it must be 1 or more");
+        return Err(Failure::new(Code::BadRequest, message));
     }
-    let message = format!("the batch size is {count}, it must be from 1 to {BATCH_MAX}");
-    Err(Failure::new(Code::BadRequest, message))
+    Ok(count.min(BATCH_MAX))
 }
 
-/// Messages one request may ask for.
+/// Messages one request may get.
 pub const BATCH_MAX: i32 = 32;
 
 /// The kind of a filter and its text, as brokers know them.

@@ -6,6 +6,7 @@ use protocol::grpc::{
     Code, ForwardMessageToDeadLetterQueueRequest, ForwardMessageToDeadLetterQueueResponse,
 };
 use protocol::header::send::ConsumerSendMsgBack;
+use tracing::debug;
 
 use super::ack_message::readable;
 use super::check;
@@ -22,7 +23,7 @@ pub(super) async fn forward(
     let topic = check::topic(request.topic.as_ref())?;
     let group = check::group(request.group.as_ref())?;
     readable(&request.receipt_handle)?;
-    let newest = front.settle(&context.client_id, group, &request.receipt_handle).await;
+    let newest = front.settle_one(&context.client_id, group, &request.receipt_handle).await?;
     let handle = readable(&newest)?;
     to_dead_letters(front, group, topic, &handle, &request.message_id).await?;
     Ok(ForwardMessageToDeadLetterQueueResponse { status: Some(ok()) })
@@ -50,5 +51,9 @@ pub(super) async fn to_dead_letters(
         max_reconsume_times: Some(0),
     };
     front.backend.ask(handle.broker, &request, Vec::new()).await?;
-    front.ack(group, topic, &[*handle]).await.pop().unwrap_or(Ok(()))
+    // It is there: a client that heard of a failure would have it put there once more.
+    if let Some(Err(failure)) = front.ack(group, topic, &[*handle]).await.pop() {
+        debug!(group, topic, message_id, %failure, "a dead letter will be delivered once more");
+    }
+    Ok(())
 }

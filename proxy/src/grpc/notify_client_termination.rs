@@ -7,5 +7,12 @@ use crate::front::Front;
 
 pub(super) async fn notify(front: &Arc<Front>, context: &Context) {
     front.clients.remove(&context.client_id);
-    super::telemetry::return_receipts(front, &context.client_id).await;
+    let left = front.receipts.lock().leave(&context.client_id);
+    if left.is_empty() {
+        return;
+    }
+    let front = front.clone();
+    // By itself: the client may not wait for the answer, and nobody else knows of these messages.
+    let returned = tokio::spawn(async move { front.give_back(left).await });
+    let _ = returned.await;
 }

@@ -8,10 +8,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use protocol::grpc::receive_message_response::Content;
-use protocol::grpc::settings::PubSub;
-use protocol::grpc::{Code, Message, ReceiveMessageRequest, ReceiveMessageResponse, Settings};
+use protocol::grpc::{ClientType, Code, Message, ReceiveMessageRequest, ReceiveMessageResponse};
 use protocol::header::pop::PopMessage;
 use remoting::clock;
+use remoting::process::Shutdown;
 use tokio_stream::Stream;
 
 use super::context::Context;
@@ -21,12 +21,14 @@ use crate::backend;
 use crate::front::Front;
 use crate::handle::Handle;
 use crate::popped::{self, Taken};
+use crate::receipts::Left;
 
 /// How long after the end of its poll a broker may still answer.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// What a request comes to: everything a pop has to know.
 struct Wanted {
+    client: String,
     group: String,
     topic: protocol::grpc::Resource,
     broker: String,
@@ -53,7 +55,7 @@ pub(super) async fn receive_message(
     };
     // Looking things up took its part of the time.
     let polling = polling.saturating_sub(started.elapsed());
-    let taking = Taking::new(front.clone(), context.client_id.clone(), Arc::new(wanted), polling);
+    let taking = Taking::new(front.clone(), Arc::new(wanted), polling);
     let limit = context.timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
     let limit = limit.unwrap_or(polling + GRACE);
     // Half of the reserve is for the broker's lateness, half for the way to the client.
@@ -93,10 +95,14 @@ async fn wanted(
     let queue = request.message_queue.as_ref();
     let topic = check::topic(queue.and_then(|queue| queue.topic.as_ref()))?;
     let group = check::group(request.group.as_ref())?;
-    check::batch_size(request.batch_size)?;
+    let batch = check::batch_size(request.batch_size)?;
     let (kind, expression) = check::filter(request.filter_expression.as_ref())?;
     let renew = request.auto_renew && front.config.auto_renew;
     let invisible_ms = if renew {
+        // Whose messages we keep for it has to be known here.
+        if !front.clients.beat(context, ClientType::Unspecified, None, clock::instant()) {
+            return Err(super::telemetry::too_many_clients());
+        }
         front.config.invisible_default_ms
     } else {
         let asked = request.invisible_duration.as_ref().map_or(0, time::duration_ms);
@@ -121,14 +127,19 @@ async fn wanted(
     })?;
     // A consumer in order that pushes reads each of its queues; everybody else takes from all of a broker.
     let id = queue.map_or(-1, |queue| queue.id);
-    let pushes = front.clients.settings(&context.client_id).as_deref().is_some_and(is_fifo_push);
-    let one_queue =
-        in_order && (pushes || request.auto_renew) && (0..holder.read_queues).contains(&id);
+    let one_queue = in_order
+        && (0..holder.read_queues).contains(&id)
+        && match front.clients.kind(&context.client_id) {
+            // It has not said yet what it is. Only those that push let us renew receipts.
+            ClientType::Unspecified => request.auto_renew,
+            kind => kind == ClientType::PushConsumer,
+        };
     Ok(Wanted {
+        client: context.client_id.clone(),
         group: group.to_owned(),
         broker: holder.broker.clone(),
         queue_id: if one_queue { id } else { -1 },
-        batch: request.batch_size,
+        batch,
         filter: (kind, expression.to_owned()),
         in_order,
         attempts_max: settings::attempts(&rules),
@@ -139,13 +150,6 @@ async fn wanted(
     })
 }
 
-fn is_fifo_push(settings: &Settings) -> bool {
-    match &settings.pub_sub {
-        Some(PubSub::Subscription(subscription)) => subscription.fifo(),
-        _ => false,
-    }
-}
-
 type Pop = Pin<Box<dyn Future<Output = Result<Vec<Taken>, Failure>> + Send>>;
 
 /// A pop under way. Dropped before its end, because the client has left or its time is over, it goes on by
@@ -154,12 +158,15 @@ struct Taking {
     front: Arc<Front>,
     wanted: Arc<Wanted>,
     pop: Option<Pop>,
+    /// Tells the pop that nobody waits for it any more.
+    gone: Shutdown,
 }
 
 impl Taking {
-    fn new(front: Arc<Front>, client: String, wanted: Arc<Wanted>, polling: Duration) -> Self {
-        let pop = take(front.clone(), client, wanted.clone(), polling);
-        Self { front, wanted, pop: Some(Box::pin(pop)) }
+    fn new(front: Arc<Front>, wanted: Arc<Wanted>, polling: Duration) -> Self {
+        let gone = Shutdown::new();
+        let pop = take(front.clone(), wanted.clone(), polling, gone.clone());
+        Self { front, wanted, pop: Some(Box::pin(pop)), gone }
     }
 }
 
@@ -177,14 +184,30 @@ impl Future for Taking {
 impl Drop for Taking {
     fn drop(&mut self) {
         let Some(pop) = self.pop.take() else { return };
+        self.gone.cancel();
         let (front, wanted) = (self.front.clone(), self.wanted.clone());
         tokio::spawn(async move {
             if let Ok(taken) = pop.await {
-                let handles: Vec<String> = taken.into_iter().map(|taken| taken.handle).collect();
-                front.give_back(&wanted.group, &wanted.topic.name, &handles).await;
+                give_back(&front, &wanted, taken.into_iter().map(|taken| taken.handle));
             }
         });
     }
+}
+
+/// Gives messages back that do not reach whoever asked, and renews them no more.
+fn give_back(front: &Arc<Front>, wanted: &Wanted, handles: impl Iterator<Item = String>) {
+    let Wanted { client, group, topic, .. } = wanted;
+    let mut receipts = front.receipts.lock();
+    let left: Vec<Left> = handles
+        .map(|handle| {
+            let renewed = receipts.abandon(client, group, &handle);
+            let (group, topic) = (group.clone(), topic.name.clone());
+            renewed.unwrap_or(Left { group, topic, handle })
+        })
+        .collect();
+    drop(receipts);
+    let front = front.clone();
+    tokio::spawn(async move { front.give_back(left).await });
 }
 
 /// Messages on their way to whoever asked.
@@ -196,9 +219,9 @@ struct Given {
 /// Pops, and sees to what must not reach the client.
 async fn take(
     front: Arc<Front>,
-    client: String,
     wanted: Arc<Wanted>,
     polling: Duration,
+    gone: Shutdown,
 ) -> Result<Vec<Taken>, Failure> {
     let request = PopMessage {
         consumer_group: wanted.group.clone(),
@@ -215,7 +238,7 @@ async fn take(
         order: Some(wanted.in_order),
         attempt_id: wanted.attempt_id.clone(),
     };
-    let popped = match front.backend.pop(&wanted.broker, &request, polling + GRACE).await {
+    let popped = match front.backend.pop(&wanted.broker, &request, polling + GRACE, &gone).await {
         Ok(backend::Pop::Found(popped)) => popped,
         Ok(backend::Pop::Nothing) => return Err(nothing()),
         Ok(backend::Pop::Full) => {
@@ -242,15 +265,6 @@ async fn take(
     if taken.is_empty() {
         return Err(nothing());
     }
-    if wanted.renew {
-        let now_ms = clock::now_ms();
-        let mut receipts = front.receipts.lock();
-        for one in &taken {
-            let (group, topic) = (&wanted.group, &wanted.topic.name);
-            receipts.take(&client, group, topic, &one.handle, one.visible_at_ms, now_ms);
-        }
-    }
-    front.stats.messages_out.fetch_add(taken.len() as u64, Ordering::Relaxed);
     Ok(taken)
 }
 
@@ -311,7 +325,29 @@ pub(super) fn failed(failure: Failure) -> Answers {
     Answers { rest: rest.into(), held: VecDeque::new(), owner: None }
 }
 
+/// Renews the receipts from now on. Not for a client that has left while the pop went on: nobody would ever
+/// settle them.
+fn registered(front: &Front, given: &Given) -> bool {
+    let Given { taken, wanted } = given;
+    let Wanted { client, group, .. } = &**wanted;
+    let topic = &wanted.topic.name;
+    let now_ms = clock::now_ms();
+    let mut receipts = front.receipts.lock();
+    for one in taken {
+        receipts.take(client, group, topic, &one.handle, one.visible_at_ms, now_ms);
+    }
+    drop(receipts);
+    // Whoever leaves from here on finds them.
+    front.clients.knows(client)
+}
+
 fn found(front: &Arc<Front>, given: Given) -> Answers {
+    if given.wanted.renew && !registered(front, &given) {
+        let handles = given.taken.into_iter().map(|taken| taken.handle);
+        give_back(front, &given.wanted, handles);
+        return failed(nothing());
+    }
+    front.stats.messages_out.fetch_add(given.taken.len() as u64, Ordering::Relaxed);
     let mut rest = VecDeque::with_capacity(given.taken.len() + 2);
     let mut held = VecDeque::with_capacity(given.taken.len());
     rest.push_back(content(Content::Status(ok())));
@@ -345,9 +381,6 @@ impl Drop for Answers {
             return;
         }
         let Some((front, wanted)) = self.owner.take() else { return };
-        let handles: Vec<String> = self.held.drain(..).collect();
-        tokio::spawn(async move {
-            front.give_back(&wanted.group, &wanted.topic.name, &handles).await;
-        });
+        give_back(&front, &wanted, self.held.drain(..));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use protocol::grpc::settings::PubSub;
 use protocol::grpc::telemetry_command::Command;
-use protocol::grpc::{Code, Settings, TelemetryCommand};
+use protocol::grpc::{Code, ReconnectEndpointsCommand, Settings, TelemetryCommand};
 use remoting::clock;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -43,6 +43,11 @@ async fn serve(
         let command = tokio::select! {
             command = commands.message() => command,
             () = out.closed() => break,
+            () = front.ending.cancelled() => {
+                // Whoever does not read its stream learns of the end from its connection.
+                let _ = out.try_send(Ok(elsewhere()));
+                break;
+            }
         };
         let Ok(Some(command)) = command else { break };
         match command.command {
@@ -63,10 +68,15 @@ async fn serve(
             _ => debug!(client = context.client_id, "a command that only servers send"),
         }
     }
-    // Its stream is gone and not replaced by another: what it holds goes to others soon.
-    if front.clients.detach(&context.client_id, stream, clock::instant()) {
-        return_receipts(&front, &context.client_id).await;
-    }
+    // What the client holds stays with it until it takes its leave or is silent for too long.
+    front.clients.detach(&context.client_id, stream, clock::instant());
+}
+
+/// Asks a client to go to another proxy, or to this one when it is back.
+fn elsewhere() -> TelemetryCommand {
+    let command = ReconnectEndpointsCommand { nonce: String::new() };
+    let command = Some(Command::ReconnectEndpointsCommand(command));
+    TelemetryCommand { status: None, command }
 }
 
 /// Keeps what a client says of itself and answers what it shall do.
@@ -114,14 +124,6 @@ fn checked(settings: &Settings) -> Result<(), Failure> {
             let message = "the settings are neither a producer's nor a consumer's";
             Err(Failure::new(Code::UnrecognizedClientType, message))
         }
-    }
-}
-
-/// Makes what a client held visible to others soon.
-pub(super) async fn return_receipts(front: &Arc<Front>, client_id: &str) {
-    let left = front.receipts.lock().leave(client_id);
-    for left in left {
-        front.give_back(&left.group, &left.topic, &[left.handle]).await;
     }
 }
 

@@ -1,4 +1,5 @@
 //! A broker and a proxy before it, in this process: either as one, or as a cluster with a nameserver.
+//! In `fake`, brokers that do what a test wants.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -7,7 +8,11 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+pub mod fake;
+
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::Deref;
 use std::time::Duration;
 
 use broker::process::Running as Work;
@@ -22,11 +27,34 @@ use proxy::config::{Config, Listener};
 use proxy::process::Running;
 use remoting::pool::Pool;
 use remoting::process::Shutdown;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 use tonic_prost::ProstCodec;
 
 pub const WAIT: Duration = Duration::from_secs(60);
+
+/// Runs stories both ways, on what a function `stage` of the file makes for them.
+#[macro_export]
+macro_rules! both_ways {
+    ($($name:ident)*) => {
+        mod inside {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(stage(Way::Inside).await).await;
+            })*
+        }
+        mod cluster {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(stage(Way::Cluster).await).await;
+            })*
+        }
+    };
+}
 
 /// How the proxy reaches its broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,10 +67,33 @@ pub struct Stage {
     pub way: Way,
     pub work: Work,
     pub proxy: Running,
-    pool: Pool,
-    channel: Channel,
+    pub pool: Pool,
+    caller: Caller,
     shutdown: Shutdown,
+    /// Ends the proxy alone.
+    door: Shutdown,
     _folder: tempfile::TempDir,
+}
+
+/// A client on a connection of its own.
+pub struct Caller {
+    id: String,
+    channel: Channel,
+}
+
+/// A stream on which a client has said what it is.
+pub struct Telemetry {
+    _commands: mpsc::Sender<TelemetryCommand>,
+    pub answers: Streaming<TelemetryCommand>,
+}
+
+/// The stage is a client, too.
+impl Deref for Stage {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.caller
+    }
 }
 
 fn any() -> Listener {
@@ -56,8 +107,7 @@ fn any() -> Listener {
 
 impl Stage {
     pub async fn new(way: Way) -> Self {
-        let listeners = vec![any()];
-        Self::with(way, Config { listeners, ..Config::default() }).await
+        Self::with(way, Config::default()).await
     }
 
     pub async fn with(way: Way, mut config: Config) -> Self {
@@ -78,14 +128,20 @@ impl Stage {
         let settings = broker::config::Config::new(given).unwrap();
         let work = broker::process::start(settings, shutdown.clone()).await.unwrap();
         config.nameservers = vec![map];
+        config.listeners = vec![any()];
+        let door = shutdown.child_token();
         let proxy = match way {
-            Way::Inside => proxy::process::start_local(config, &work, shutdown.clone()).unwrap(),
-            Way::Cluster => proxy::process::start(config, shutdown.clone()).await.unwrap(),
+            Way::Inside => proxy::process::start_local(config, &work, door.clone()).unwrap(),
+            Way::Cluster => proxy::process::start(config, door.clone()).await.unwrap(),
         };
-        let uri = format!("http://{}", proxy.addresses[0]);
-        let channel = Channel::from_shared(uri).unwrap().connect().await.unwrap();
+        let caller = Caller::new(proxy.addresses[0], "tester").await;
         let pool = Pool::new(shutdown.clone());
-        Self { way, work, proxy, pool, channel, shutdown, _folder: folder }
+        Self { way, work, proxy, pool, caller, shutdown, door, _folder: folder }
+    }
+
+    /// Another client.
+    pub async fn caller(&self, id: &str) -> Caller {
+        Caller::new(self.proxy.addresses[0], id).await
     }
 
     async fn admin(&self, command: Command<'static>) {
@@ -121,9 +177,68 @@ impl Stage {
         self.admin(Command::request(200, &Empty {}).with_body(body)).await;
     }
 
+    pub async fn end(self) {
+        self.shutdown.cancel();
+        tokio::time::timeout(WAIT, self.proxy.finished()).await.unwrap();
+        tokio::time::timeout(WAIT, self.work.finished()).await.unwrap().unwrap();
+    }
+
+    /// Ends the proxy and leaves the broker.
+    pub async fn end_proxy(self) -> Alone {
+        let Self { proxy, work, pool, shutdown, door, _folder, .. } = self;
+        door.cancel();
+        tokio::time::timeout(WAIT, proxy.finished()).await.unwrap();
+        Alone { work, pool, shutdown, _folder }
+    }
+}
+
+/// A broker whose proxy has ended.
+pub struct Alone {
+    pub work: Work,
+    pub pool: Pool,
+    shutdown: Shutdown,
+    _folder: tempfile::TempDir,
+}
+
+impl Alone {
+    pub async fn end(self) {
+        self.shutdown.cancel();
+        tokio::time::timeout(WAIT, self.work.finished()).await.unwrap().unwrap();
+    }
+}
+
+impl Caller {
+    /// Connects to a proxy.
+    pub async fn new(proxy: SocketAddr, id: &str) -> Self {
+        let uri = format!("http://{proxy}");
+        let channel = Channel::from_shared(uri).unwrap().connect().await.unwrap();
+        Self { id: id.to_owned(), channel }
+    }
+
+    /// The same, for a client that takes only so many bytes before it has read them.
+    pub async fn narrow(proxy: SocketAddr, id: &str, bytes: u32) -> Self {
+        let endpoint = Channel::from_shared(format!("http://{proxy}")).unwrap();
+        let channel = endpoint.initial_stream_window_size(bytes).connect().await.unwrap();
+        Self { id: id.to_owned(), channel }
+    }
+
+    /// Says what it is, and waits until that is known.
+    pub async fn telemetry(&self, settings: Settings) -> Telemetry {
+        let (commands, said) = mpsc::channel(8);
+        let command = Some(telemetry_command::Command::Settings(settings));
+        commands.send(TelemetryCommand { status: None, command }).await.unwrap();
+        let request = self.request(ReceiverStream::new(said), None);
+        let path = "/apache.rocketmq.v2.MessagingService/Telemetry".parse().unwrap();
+        let codec: ProstCodec<TelemetryCommand, TelemetryCommand> = ProstCodec::default();
+        let mut client = self.client().await;
+        let mut answers = client.streaming(request, path, codec).await.unwrap().into_inner();
+        answers.message().await.unwrap().unwrap();
+        Telemetry { _commands: commands, answers }
+    }
+
     pub fn request<T>(&self, message: T, timeout: Option<Duration>) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
-        request.metadata_mut().insert("x-mq-client-id", "tester".parse().unwrap());
+        request.metadata_mut().insert("x-mq-client-id", self.id.parse().unwrap());
         if let Some(timeout) = timeout {
             request.set_timeout(timeout);
         }
@@ -196,10 +311,64 @@ impl Stage {
         (status.unwrap(), messages)
     }
 
-    pub async fn end(self) {
-        self.shutdown.cancel();
-        tokio::time::timeout(WAIT, self.proxy.finished()).await.unwrap();
-        tokio::time::timeout(WAIT, self.work.finished()).await.unwrap().unwrap();
+    /// Receives until there are so many.
+    pub async fn gather(&self, topic: &str, group: &str, count: usize) -> Vec<Message> {
+        let mut all = Vec::new();
+        while all.len() < count {
+            let (status, messages) = self.receive(receive(topic, group, 5_000), None).await;
+            assert_eq!(status.code(), Code::Ok, "{} of {count}: {}", all.len(), status.message);
+            all.extend(messages);
+        }
+        all
+    }
+
+    /// A group whose place is known begins there; a new one with what comes from now on.
+    pub async fn begun(&self, topic: &str, group: &str) {
+        let (status, _) = self.receive(receive(topic, group, 0), None).await;
+        assert_eq!(status.code(), Code::MessageNotFound, "{}", status.message);
+    }
+
+    /// Hides a message of the topic `t` from the group `g` for so long.
+    pub async fn change(
+        &self,
+        receipt_handle: &str,
+        seconds: i64,
+    ) -> ChangeInvisibleDurationResponse {
+        let request = ChangeInvisibleDurationRequest {
+            group: named("g"),
+            topic: named("t"),
+            receipt_handle: receipt_handle.to_owned(),
+            invisible_duration: Some(prost_types::Duration { seconds, nanos: 0 }),
+            message_id: String::new(),
+            lite_topic: None,
+            suspend: None,
+        };
+        self.ask("ChangeInvisibleDuration", request).await
+    }
+}
+
+pub const OK: i32 = Code::Ok as i32;
+
+pub fn ack(topic: &str, group: &str, messages: &[Message]) -> AckMessageRequest {
+    let entry = |message: &Message| AckMessageEntry {
+        message_id: message.system_properties.as_ref().unwrap().message_id.clone(),
+        receipt_handle: handle(message),
+        lite_topic: None,
+    };
+    AckMessageRequest {
+        group: named(group),
+        topic: named(topic),
+        entries: messages.iter().map(entry).collect(),
+    }
+}
+
+/// What a consumer says of itself.
+pub fn consumer(group: &str, kind: ClientType) -> Settings {
+    let subscription = Subscription { group: named(group), ..Subscription::default() };
+    Settings {
+        client_type: Some(kind.into()),
+        pub_sub: Some(settings::PubSub::Subscription(subscription)),
+        ..Settings::default()
     }
 }
 
