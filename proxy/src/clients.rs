@@ -20,8 +20,9 @@ pub const ABSENT_MAX: Duration = Duration::from_secs(35);
 /// Commands that wait for one client.
 pub const COMMANDS_MAX: usize = 64;
 
-/// What a client is told on its stream.
-pub type Commands = mpsc::Sender<Result<TelemetryCommand, Status>>;
+/// What a client is told on its stream; in boxes, as a channel keeps room for dozens, and most clients
+/// are never told anything.
+pub type Commands = mpsc::Sender<Result<Box<TelemetryCommand>, Status>>;
 
 /// One client.
 #[derive(Debug, Clone)]
@@ -194,7 +195,7 @@ impl Clients {
     pub fn tell(&self, client_id: &str, command: TelemetryCommand) -> bool {
         let table = self.table.lock();
         let stream = table.clients.get(client_id).and_then(|client| client.stream.as_ref());
-        stream.is_some_and(|(_, commands)| commands.try_send(Ok(command)).is_ok())
+        stream.is_some_and(|(_, commands)| commands.try_send(Ok(Box::new(command))).is_ok())
     }
 
     /// Tells one producer of a topic something; which one changes from call to call.
@@ -207,7 +208,9 @@ impl Clients {
             .filter_map(|client| client.stream.as_ref().map(|(_, commands)| commands))
             .collect();
         (0..producers.len()).any(|step| {
-            producers[(turn + step) % producers.len()].try_send(Ok(command.clone())).is_ok()
+            producers[(turn + step) % producers.len()]
+                .try_send(Ok(Box::new(command.clone())))
+                .is_ok()
         })
     }
 

@@ -1,13 +1,16 @@
 //! Brokers behind sockets, found through nameservers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::ThreadId;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use protocol::body::{ClusterInfo, SubscriptionGroupConfig, TopicConfig, TopicRouteData};
 use protocol::frame::Command;
 use protocol::header::group::GetSubscriptionGroupConfig;
-use protocol::header::pop::PopMessage;
+use protocol::header::pop::{AckMessage, PopMessage};
 use protocol::header::pull::PullMessage;
 use protocol::header::route::GetRouteInfo;
 use protocol::header::topic::GetTopicConfig;
@@ -32,12 +35,23 @@ pub struct Cluster {
     nameservers: Vec<String>,
     /// The nameserver that answered last.
     answered: AtomicUsize,
+    /// For what is asked seldom, and for what brokers ask.
     pool: Pool,
-    waiting: Waiting,
+    /// For what is asked for every message: to wake another thread for it would cost more than to ask.
+    links: Mutex<HashMap<ThreadId, Arc<Link>>>,
+    tls: Option<Connector>,
+    shutdown: Shutdown,
     routes: Cache<Route>,
     topics: Cache<TopicConfig>,
     groups: Cache<SubscriptionGroupConfig>,
     clusters: Cache<ClusterInfo>,
+}
+
+/// Connections to brokers that one thread uses and serves.
+#[derive(Debug)]
+struct Link {
+    pool: Pool,
+    waiting: Waiting,
 }
 
 const RULES: Rules = Rules {
@@ -56,8 +70,10 @@ impl Cluster {
         Self {
             nameservers,
             answered: AtomicUsize::new(0),
-            waiting: Waiting::new(&shutdown),
-            pool: Pool::serving(shutdown, incoming),
+            pool: Pool::serving(shutdown.clone(), incoming),
+            links: Mutex::default(),
+            tls: None,
+            shutdown,
             routes: Cache::new(RULES),
             topics: Cache::new(RULES),
             groups: Cache::new(RULES),
@@ -67,8 +83,17 @@ impl Cluster {
 
     /// The same over encrypted connections, if there is something to encrypt them with.
     pub fn with_tls(self, tls: Option<Connector>) -> Self {
-        let waiting = self.waiting.with_tls(tls.as_ref());
-        Self { pool: self.pool.with_tls(tls), waiting, ..self }
+        Self { pool: self.pool.with_tls(tls.clone()), tls, ..self }
+    }
+
+    /// The connections of this thread.
+    fn link(&self) -> Arc<Link> {
+        let open = || {
+            let pool = Pool::new(self.shutdown.clone()).with_tls(self.tls.clone());
+            let waiting = Waiting::new(&self.shutdown).with_tls(self.tls.as_ref());
+            Arc::new(Link { pool, waiting })
+        };
+        self.links.lock().entry(std::thread::current().id()).or_insert_with(open).clone()
     }
 
     pub(super) async fn route(&self, topic: &str) -> Result<Option<Arc<Route>>, Failed> {
@@ -201,7 +226,8 @@ impl Cluster {
     ) -> Result<Vec<Stored>, Failed> {
         let address = self.address(broker).await?;
         let count = outgoing.messages.len();
-        let reply = self.pool.call(&address, sending(&outgoing)?, ANSWER_TIMEOUT).await?;
+        let link = self.link();
+        let reply = link.pool.call(&address, sending(&outgoing)?, ANSWER_TIMEOUT).await?;
         stored(&reply, count)
     }
 
@@ -213,7 +239,7 @@ impl Cluster {
     ) -> Result<Pop, Failed> {
         let address = self.address(broker).await?;
         let command = Command::request(PopMessage::CODE.to_wire(), request);
-        match self.waiting.call(&address, command, timeout).await? {
+        match self.link().waiting.call(&address, command, timeout).await? {
             Some(reply) => popped(read_reply::<PopMessage>(reply)),
             None => Ok(Pop::Full),
         }
@@ -226,16 +252,16 @@ impl Cluster {
         topic: &str,
         handles: &[Handle<'_>],
     ) -> Vec<Result<(), Failed>> {
-        let outcome = match handles {
-            [one] => self
-                .ask(broker, &ack(group, topic, one), Vec::new(), ANSWER_TIMEOUT)
-                .await
-                .map(|_| ()),
-            _ => self
-                .command(broker, batch_ack(broker, group, topic, handles), ANSWER_TIMEOUT)
-                .await
-                .map(|_| ()),
+        let command = match handles {
+            [one] => Command::request(AckMessage::CODE.to_wire(), &ack(group, topic, one)),
+            _ => batch_ack(broker, group, topic, handles),
         };
+        let settle = async {
+            let address = self.address(broker).await?;
+            successful(self.link().pool.call(&address, command, ANSWER_TIMEOUT).await?)?;
+            Ok(())
+        };
+        let outcome = settle.await;
         // A broker gives one answer for all: it refuses only if nothing of it could be settled.
         vec![outcome; handles.len()]
     }
@@ -248,7 +274,8 @@ impl Cluster {
     ) -> Result<Pulled, Failed> {
         let address = self.address(broker).await?;
         let command = Command::request(RequestCode::PullMessage.to_wire(), request);
-        let reply = self.waiting.call(&address, command, polling + ANSWER_TIMEOUT).await?;
+        let link = self.link();
+        let reply = link.waiting.call(&address, command, polling + ANSWER_TIMEOUT).await?;
         let full =
             || refused(ReplyCode::SystemBusy, "too many consumers wait for messages already");
         pulled(reply.ok_or_else(full)?)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::{Stream, StreamExt as _};
 use protocol::grpc::settings::PubSub;
 use protocol::grpc::telemetry_command::Command;
 use protocol::grpc::{Code, ReconnectEndpointsCommand, Settings, TelemetryCommand};
@@ -15,17 +16,17 @@ use super::check;
 use super::context::Context;
 use super::settings::merged;
 use super::status::{Failure, ok};
-use crate::clients::{CLIENTS_MAX, COMMANDS_MAX, Told};
+use crate::clients::{CLIENTS_MAX, COMMANDS_MAX, Commands, Told};
 use crate::front::Front;
 
 pub(super) fn telemetry(
     front: Arc<Front>,
     context: Context,
     commands: Streaming<TelemetryCommand>,
-) -> Result<ReceiverStream<Result<TelemetryCommand, Status>>, Status> {
+) -> impl Stream<Item = Result<TelemetryCommand, Status>> {
     let (out, stream) = mpsc::channel(COMMANDS_MAX);
     tokio::spawn(serve(front, context, commands, out));
-    Ok(ReceiverStream::new(stream))
+    ReceiverStream::new(stream).map(|command| command.map(|command| *command))
 }
 
 /// Reads what the client says until it ends its stream.
@@ -33,7 +34,7 @@ async fn serve(
     front: Arc<Front>,
     context: Context,
     mut commands: Streaming<TelemetryCommand>,
-    out: mpsc::Sender<Result<TelemetryCommand, Status>>,
+    out: Commands,
 ) {
     let Some(stream) = front.clients.attach(&context, out.clone(), clock::instant()) else {
         let _ = out.send(Err(Status::resource_exhausted(too_many_clients().message))).await;
@@ -45,7 +46,7 @@ async fn serve(
             () = out.closed() => break,
             () = front.ending.cancelled() => {
                 // Whoever does not read its stream learns of the end from its connection.
-                let _ = out.try_send(Ok(elsewhere()));
+                let _ = out.try_send(Ok(Box::new(elsewhere())));
                 break;
             }
         };
@@ -53,7 +54,7 @@ async fn serve(
         match command.command {
             Some(Command::Settings(settings)) => {
                 let answer = described(&front, &context, settings).await;
-                if out.send(answer).await.is_err() {
+                if out.send(answer.map(Box::new)).await.is_err() {
                     break;
                 }
             }
