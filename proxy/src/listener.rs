@@ -160,7 +160,8 @@ async fn serve_http(
     let answer = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(connection.clone());
         let mut service = service.clone();
-        async move { service.call(request).await }
+        // In a box, which goes when the answer begins: most streams are polls that go on for long after that.
+        Box::pin(async move { service.call(request).await })
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
