@@ -187,34 +187,36 @@ pub fn invisible_on_receive(config: &Config, duration_ms: i64) -> Checked {
     invisible(range, duration_ms)
 }
 
-/// How a message that is hidden already stays so.
+/// How a message that is hidden already stays so; 0 gives it back at once.
 pub fn invisible_on_change(config: &Config, duration_ms: i64) -> Checked {
-    invisible(1..=config.invisible_max_ms, duration_ms)
+    invisible(0..=config.invisible_max_ms, duration_ms)
 }
 
 fn invisible(range: std::ops::RangeInclusive<i64>, duration_ms: i64) -> Checked {
-    if range.contains(&duration_ms) {
-        return Ok(());
+    let illegal = |message: String| Err(Failure::new(Code::IllegalInvisibleTime, message));
+    // Clients look for these words.
+    if duration_ms < *range.start() {
+        illegal(format!("the invisibleTime is too small. min is {}", range.start()))
+    } else if duration_ms > *range.end() {
+        illegal(format!("the invisibleTime is too large. max is {}", range.end()))
+    } else {
+        Ok(())
     }
-    let message = format!(
-        "the invisible duration is {duration_ms} ms, it must be from {} to {} ms",
-        range.start(),
-        range.end()
-    );
-    Err(Failure::new(Code::IllegalInvisibleTime, message))
 }
 
-/// How many messages at once.
-pub fn batch_size(count: i32) -> Checked {
-    if (1..=BATCH_MAX).contains(&count) {
-        return Ok(());
+/// How many messages at once: what is asked, or as many as one request may have.
+pub fn batch_size(count: i32) -> Checked<i32> {
+    if count < 1 {
+        return Err(Failure::new(
+            Code::BadRequest,
+            format!("the batch size is {count}, it must be 1 or more"),
+        ));
     }
-    let message = format!("the batch size is {count}, it must be from 1 to {BATCH_MAX}");
-    Err(Failure::new(Code::BadRequest, message))
+    Ok(count.min(BATCH_MAX))
 }
 
-/// Messages one request may ask for.
-pub const BATCH_MAX: i32 = 32;
+/// Messages one request is given.
+const BATCH_MAX: i32 = 32;
 
 /// The kind of a filter and its text, as brokers know them.
 pub fn filter(expression: Option<&FilterExpression>) -> Checked<(&'static str, &str)> {

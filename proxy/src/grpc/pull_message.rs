@@ -35,7 +35,7 @@ pub(super) async fn pull_message(
 ) -> Result<Vec<PullMessageResponse>, Failure> {
     let started = clock::instant();
     let group = check::group(request.group.as_ref())?;
-    check::batch_size(request.batch_size)?;
+    let batch = check::batch_size(request.batch_size)?;
     let (kind, expression) = check::filter(request.filter_expression.as_ref())?;
     if request.offset < 0 {
         return Err(Failure::new(Code::IllegalOffset, "the offset is below 0"));
@@ -54,7 +54,7 @@ pub(super) async fn pull_message(
         lite_topic: None,
         queue_id,
         queue_offset: request.offset,
-        max_msg_nums: request.batch_size,
+        max_msg_nums: batch,
         sys_flag: SUBSCRIPTION | if polling.is_zero() { 0 } else { SUSPEND },
         commit_offset: 0,
         suspend_timeout_millis: i64::try_from(polling.as_millis()).unwrap_or(i64::MAX),
