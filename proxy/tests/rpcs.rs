@@ -33,6 +33,7 @@ both_ways! {
     a_message_is_received_once_and_gone_when_acknowledged
     every_message_of_a_request_has_an_entry_of_its_own
     messages_of_a_group_stay_in_order_however_they_are_sent
+    whoever_does_not_push_takes_in_order_from_all_queues
     a_receive_ends_within_the_time_of_its_client
     a_receive_that_waits_is_answered_when_a_message_arrives
     a_changed_time_counts_and_the_old_handle_is_void
@@ -152,6 +153,42 @@ async fn messages_of_a_group_stay_in_order_however_they_are_sent(stage: Stage) {
     }
     for (group, bodies) in seen {
         assert_eq!(bodies, (0..8).map(|n| format!("{group}{n}")).collect::<Vec<_>>());
+    }
+    stage.end().await;
+}
+
+async fn whoever_does_not_push_takes_in_order_from_all_queues(stage: Stage) {
+    stage.topic("t", "FIFO", 4).await;
+    stage.group("g", true, 16).await;
+    begun(&stage, "t", "g").await;
+    stage.send(vec![in_group(message("t", "x"), "k")]).await;
+    let consumer = |kind: ClientType| Settings {
+        client_type: Some(kind.into()),
+        pub_sub: Some(settings::PubSub::Subscription(Subscription {
+            group: named("g"),
+            ..Subscription::default()
+        })),
+        ..Settings::default()
+    };
+    // Clients of either kind name the queue that their turn has come to.
+    let of_queue = |id: i32| {
+        let mut request = receive("t", "g", 200);
+        request.message_queue.as_mut().unwrap().id = id;
+        request
+    };
+    for (kind, found_in) in [(ClientType::PushConsumer, 1), (ClientType::SimpleConsumer, 4)] {
+        let told = stage.describe(consumer(kind)).await;
+        let Some(settings::PubSub::Subscription(told)) = told.pub_sub else { panic!("{told:?}") };
+        assert!(told.fifo());
+        let mut found = 0;
+        for id in 0..4 {
+            let (_, got) = stage.receive(of_queue(id), None).await;
+            for message in &got {
+                assert_eq!(codes([change(&stage, &handle(message), 0).await.status]), [OK]);
+                found += 1;
+            }
+        }
+        assert_eq!(found, found_in, "{kind:?}");
     }
     stage.end().await;
 }

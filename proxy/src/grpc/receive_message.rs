@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use protocol::grpc::receive_message_response::Content;
 use protocol::grpc::settings::PubSub;
-use protocol::grpc::{Code, Message, ReceiveMessageRequest, ReceiveMessageResponse, Settings};
+use protocol::grpc::{
+    ClientType, Code, Message, ReceiveMessageRequest, ReceiveMessageResponse, Settings,
+};
 use protocol::header::pop::PopMessage;
 use remoting::clock;
 use tokio_stream::Stream;
@@ -150,7 +152,9 @@ async fn wanted(
 
 fn is_fifo_push(settings: &Settings) -> bool {
     match &settings.pub_sub {
-        Some(PubSub::Subscription(subscription)) => subscription.fifo(),
+        Some(PubSub::Subscription(subscription)) => {
+            settings.client_type() == ClientType::PushConsumer && subscription.fifo()
+        }
         _ => false,
     }
 }
