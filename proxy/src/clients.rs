@@ -164,6 +164,10 @@ impl Clients {
         self.table.lock().clients.remove(client_id)
     }
 
+    pub fn settings(&self, client_id: &str) -> Option<Arc<Settings>> {
+        self.table.lock().clients.get(client_id)?.settings.clone()
+    }
+
     /// What kind of client this is, as far as it has said so.
     pub fn kind(&self, client_id: &str) -> ClientType {
         let table = self.table.lock();

@@ -18,6 +18,7 @@ both_ways! {
     a_message_is_received_once_and_gone_when_acknowledged
     every_message_of_a_request_has_an_entry_of_its_own
     messages_of_a_group_stay_in_order_however_they_are_sent
+    whoever_does_not_push_takes_in_order_from_all_queues
     a_receive_ends_within_the_time_of_its_client
     a_receive_that_waits_is_answered_when_a_message_arrives
     a_changed_time_counts_and_the_old_handle_is_void
@@ -112,6 +113,42 @@ async fn messages_of_a_group_stay_in_order_however_they_are_sent(stage: Stage) {
     stage.end().await;
 }
 
+async fn whoever_does_not_push_takes_in_order_from_all_queues(stage: Stage) {
+    stage.topic("t", "FIFO", 4).await;
+    stage.group("g", true, 16).await;
+    stage.begun("t", "g").await;
+    stage.send(vec![in_group(message("t", "x"), "k")]).await;
+    let consumer = |kind: ClientType| Settings {
+        client_type: Some(kind.into()),
+        pub_sub: Some(settings::PubSub::Subscription(Subscription {
+            group: named("g"),
+            ..Subscription::default()
+        })),
+        ..Settings::default()
+    };
+    // Clients of either kind name the queue that their turn has come to.
+    let of_queue = |id: i32| {
+        let mut request = receive("t", "g", 200);
+        request.message_queue.as_mut().unwrap().id = id;
+        request
+    };
+    for (kind, found_in) in [(ClientType::PushConsumer, 1), (ClientType::SimpleConsumer, 4)] {
+        let told = stage.describe(consumer(kind)).await;
+        let Some(settings::PubSub::Subscription(told)) = told.pub_sub else { panic!("{told:?}") };
+        assert!(told.fifo());
+        let mut found = 0;
+        for id in 0..4 {
+            let (_, got) = stage.receive(of_queue(id), None).await;
+            for message in &got {
+                assert_eq!(codes([stage.change(&handle(message), 0).await.status]), [OK]);
+                found += 1;
+            }
+        }
+        assert_eq!(found, found_in, "{kind:?}");
+    }
+    stage.end().await;
+}
+
 async fn a_receive_ends_within_the_time_of_its_client(stage: Stage) {
     stage.topic("t", "NORMAL", 1).await;
     stage.begun("t", "g").await;
@@ -122,6 +159,10 @@ async fn a_receive_ends_within_the_time_of_its_client(stage: Stage) {
         let (status, _) = answer.await;
         assert_eq!(status.code(), Code::MessageNotFound, "{}", status.message);
     }
+    // Older clients do not say how long to wait.
+    let silent = ReceiveMessageRequest { long_polling_timeout: None, ..receive("t", "g", 0) };
+    let (status, _) = stage.receive(silent, Some(Duration::from_secs(1))).await;
+    assert_eq!(status.code(), Code::MessageNotFound, "{}", status.message);
     stage.end().await;
 }
 
@@ -154,10 +195,21 @@ async fn a_changed_time_counts_and_the_old_handle_is_void(stage: Stage) {
     let again = stage.gather("t", "g", 1).await;
     assert_eq!(body(&again[0]), "again");
     assert_eq!(again[0].system_properties.as_ref().unwrap().delivery_attempt, Some(2));
-    for seconds in [0, -1, 13 * 3600] {
-        let refused = stage.change(&handle(&again[0]), seconds).await;
-        assert_eq!(codes([refused.status]), [Code::IllegalInvisibleTime as i32]);
+    for (seconds, words) in [(-1, "too small"), (13 * 3600, "too large")] {
+        let refused = stage.change(&handle(&again[0]), seconds).await.status.unwrap();
+        assert_eq!(refused.code(), Code::IllegalInvisibleTime);
+        assert!(refused.message.contains(words), "{}", refused.message);
     }
+    let given_back = stage.change(&handle(&again[0]), 0).await;
+    assert_eq!(codes([given_back.status]), [OK]);
+    let (status, third) = stage.receive(receive("t", "g", 1_000), None).await;
+    assert_eq!((status.code(), third.len()), (Code::Ok, 1), "it is there at once");
+    let late: AckMessageResponse = stage.ask("AckMessage", ack("t", "g", &again)).await;
+    let late = late.status.unwrap();
+    assert_eq!(late.code(), Code::InvalidReceiptHandle);
+    assert!(late.message.starts_with("INVALID_RECEIPT_HANDLE: "), "{}", late.message);
+    let settled: AckMessageResponse = stage.ask("AckMessage", ack("t", "g", &third)).await;
+    assert_eq!(codes([settled.status]), [OK]);
     stage.end().await;
 }
 

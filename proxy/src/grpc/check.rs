@@ -187,21 +187,21 @@ pub fn invisible_on_receive(config: &Config, duration_ms: i64) -> Checked {
     invisible(range, duration_ms)
 }
 
-/// How a message that is hidden already stays so.
+/// How a message that is hidden already stays so; 0 gives it back at once.
 pub fn invisible_on_change(config: &Config, duration_ms: i64) -> Checked {
-    invisible(1..=config.invisible_max_ms, duration_ms)
+    invisible(0..=config.invisible_max_ms, duration_ms)
 }
 
 fn invisible(range: std::ops::RangeInclusive<i64>, duration_ms: i64) -> Checked {
-    if range.contains(&duration_ms) {
-        return Ok(());
+    let illegal = |message: String| Err(Failure::new(Code::IllegalInvisibleTime, message));
+    // Clients look for these words.
+    if duration_ms < *range.start() {
+        illegal(format!("the invisibleTime is too small. min is {}", range.start()))
+    } else if duration_ms > *range.end() {
+        illegal(format!("the invisibleTime is too large. max is {}", range.end()))
+    } else {
+        Ok(())
     }
-    let message = format!(
-        "the invisible duration is {duration_ms} ms, it must be from {} to {} ms",
-        range.start(),
-        range.end()
-    );
-    Err(Failure::new(Code::IllegalInvisibleTime, message))
 }
 
 /// How many messages at once; who asks for too many gets fewer.

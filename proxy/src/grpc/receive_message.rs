@@ -74,16 +74,25 @@ fn nothing() -> Failure {
 
 /// How long to wait for messages: as the client asks, within its deadline and our limit.
 fn polling(front: &Front, context: &Context, request: &ReceiveMessageRequest) -> Duration {
-    let max = front.config.polling_max;
-    let asked = request
-        .long_polling_timeout
-        .as_ref()
-        .map(|duration| Duration::from_millis(time::duration_ms(duration).max(0).cast_unsigned()));
-    let wanted = asked.unwrap_or(max).min(max);
-    match context.timeout {
-        Some(timeout) => wanted.min(timeout.saturating_sub(front.config.polling_reserve)),
-        None => wanted,
-    }
+    let millis =
+        |duration| Duration::from_millis(time::duration_ms(duration).max(0).cast_unsigned());
+    let asked = match (&request.long_polling_timeout, context.timeout) {
+        (Some(asked), _) => millis(asked),
+        (None, Some(timeout)) => {
+            let said = front.clients.settings(&context.client_id);
+            let spare = said.as_ref().and_then(|said| said.request_timeout.as_ref());
+            within(timeout, spare.map(millis).unwrap_or_default())
+        }
+        (None, None) => front.config.polling_max,
+    };
+    let left = context.timeout.map(|timeout| timeout.saturating_sub(front.config.polling_reserve));
+    asked.min(front.config.polling_max).min(left.unwrap_or(Duration::MAX))
+}
+
+/// How long a client means to wait that says nothing but its deadline, which is that time and `spare` for a
+/// request to come and go. Half of the spare time is left for this one's way and for what delays it.
+fn within(deadline: Duration, spare: Duration) -> Duration {
+    deadline.saturating_sub(spare / 2)
 }
 
 /// Checks the request; what it leaves open comes from the group and the client's settings, if there are any.
@@ -382,5 +391,19 @@ impl Drop for Answers {
         }
         let Some((front, wanted)) = self.owner.take() else { return };
         give_back(&front, &wanted, self.held.drain(..));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_alone_leaves_half_of_its_spare_time() {
+        let seconds = Duration::from_secs;
+        for (deadline, spare, polling) in [(20, 10, 15), (13, 4, 11), (10, 0, 10), (2, 6, 0)] {
+            let polled = within(seconds(deadline), seconds(spare));
+            assert_eq!(polled.as_secs(), polling, "{deadline} s, {spare} s of them to spare");
+        }
     }
 }

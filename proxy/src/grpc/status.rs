@@ -34,12 +34,18 @@ pub fn ok() -> Status {
     status(Code::Ok, "OK")
 }
 
-/// What many results come to: the one code they share, or that they differ.
+/// What many results come to: the one code they share, or that they differ. Clients look for the code's name
+/// in the text; people read why.
 pub fn overall<'s>(statuses: impl IntoIterator<Item = &'s Option<Status>>) -> Status {
     let mut codes = statuses.into_iter().flatten();
     let Some(first) = codes.next() else { return ok() };
     if codes.all(|other| other.code == first.code) {
-        first.clone()
+        let name = first.code().as_str_name();
+        let message = match first.message.as_str() {
+            why if why == name => name.to_owned(),
+            why => format!("{name}: {why}"),
+        };
+        Status { code: first.code, message }
     } else {
         status(Code::MultipleResults, "MULTIPLE_RESULTS")
     }

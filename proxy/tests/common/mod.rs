@@ -288,6 +288,21 @@ impl Caller {
         self.client().await.server_streaming(request, path, codec).await.unwrap().into_inner()
     }
 
+    /// Says what the client of this test is; returns what it is told to be.
+    pub async fn describe(&self, settings: Settings) -> Settings {
+        use telemetry_command::Command;
+        let said =
+            TelemetryCommand { command: Some(Command::Settings(settings)), ..Default::default() };
+        let request = self.request(tokio_stream::once(said), None);
+        let path = "/apache.rocketmq.v2.MessagingService/Telemetry".parse().unwrap();
+        let codec: ProstCodec<TelemetryCommand, TelemetryCommand> = ProstCodec::default();
+        let told = self.client().await.streaming(request, path, codec).await.unwrap();
+        match told.into_inner().message().await.unwrap().unwrap().command {
+            Some(Command::Settings(told)) => told,
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub async fn send(&self, messages: Vec<Message>) -> SendMessageResponse {
         self.ask("SendMessage", SendMessageRequest { messages }).await
     }
