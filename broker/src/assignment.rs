@@ -88,10 +88,7 @@ pub fn set_mode(context: &Context<'_>) -> Outcome {
         let remark = format!("topic[{topic}] not exist");
         return Err(Refusal::new(ReplyCode::TopicNotExist, remark));
     }
-    if broker.groups.get(group).is_none() {
-        let remark = "subscription group does not exist";
-        return Err(Refusal::new(ReplyCode::SubscriptionGroupNotExist, remark));
-    }
+    broker.group(group)?;
     if broker.modes.get(topic, group).is_none() && broker.modes.len() >= MODES_MAX {
         let remark = format!("there are {MODES_MAX} modes already, the limit of a broker");
         return Err(Refusal::new(ReplyCode::SystemBusy, remark));

@@ -7,7 +7,7 @@ use protocol::fields::Sink;
 use protocol::frame::{Command, Head};
 use protocol::header::send::Send;
 use protocol::id;
-use protocol::message;
+use protocol::message::{self, BatchEntry};
 use protocol::name;
 use protocol::properties::{self, name as property};
 use protocol::record::sys_flag;
@@ -15,7 +15,7 @@ use protocol::reply::{Refusal, ReplyCode};
 use remoting::clock;
 use remoting::outbox::{Chunk, Outbox, ReplyTo};
 use remoting::peer::Peer;
-use store::{AppendError, Batch, NewMessage, PushError, Stored};
+use store::{AppendError, Batch, NewMessage, PushError, QueueRef, Stored};
 
 use crate::broker::{Broker, invalid, refused};
 use crate::config::Config;
@@ -29,6 +29,8 @@ const NO_TIMERS: &str = "messages with TIMER_* properties are not served by this
                          the delay levels (DELAY) are";
 /// Messages of one batch request.
 const BATCH_MESSAGES_MAX: usize = 65_535;
+/// Messages of one that is kept whole: the stock broker reads their number as a `short`.
+const INNER_MESSAGES_MAX: usize = i16::MAX as usize;
 
 /// The sends of one connection that enter the log together.
 #[derive(Debug)]
@@ -65,6 +67,8 @@ struct Pending {
     key: (usize, usize),
     /// The answer waits for the disk, where the broker promises that.
     wait: bool,
+    /// A batch that is one record; its client has to know, because it counts the ids.
+    whole: bool,
 }
 
 #[derive(Debug)]
@@ -174,8 +178,8 @@ impl Group {
             )));
         }
         if send.sys_flag & sys_flag::INNER_BATCH != 0 {
-            // It would take as many offsets of the queue as a property says.
-            return Err(illegal("inner batches are not served by this broker".to_owned()));
+            // It would take as many offsets of the queue as a property says. Ours are counted.
+            return Err(illegal("a batch is marked as an inner one by brokers only".to_owned()));
         }
         if request.body.is_empty() {
             return Err(illegal("the body of the message is empty".to_owned()));
@@ -328,11 +332,12 @@ impl Group {
             messages: 1,
             key: (key_at, self.keys.len()),
             wait: !seen.no_wait,
+            whole: false,
         });
         Ok(())
     }
 
-    /// The messages of a batch, one record each; either all of them or none.
+    /// The messages of a batch, one record each or all of them in one; either all of them or none.
     fn add_batch(
         &mut self,
         broker: &Broker,
@@ -367,16 +372,45 @@ impl Group {
         if messages.is_empty() {
             return Err(illegal("the batch is empty".to_owned()));
         }
+        // Clients that know of whole batches give them a key.
+        let whole = topic.keeps_batches_whole() && outer.unique_key.is_some();
         let queue = topic.queue(&broker.store, queue_id)?;
+        if whole {
+            self.push_whole(broker, peer, request, send, queue, messages.len())?;
+        } else {
+            self.push_each(broker, peer, send, queue, &messages)?;
+        }
+        last.add(messages.len(), request.body.len());
+        let key_at = self.keys.len();
+        self.keys.extend_from_slice(outer.unique_key.unwrap_or_default());
+        self.pending.push(Pending {
+            to: ReplyTo::new(request),
+            queue_id,
+            messages: if whole { 1 } else { messages.len() },
+            key: (key_at, self.keys.len()),
+            wait: !outer.no_wait,
+            whole,
+        });
+        Ok(())
+    }
+
+    /// A record for each message of a batch. What the request itself carries belongs to none of them.
+    fn push_each(
+        &mut self,
+        broker: &Broker,
+        peer: &Peer,
+        send: &Send<'_>,
+        queue: QueueRef,
+        messages: &[(BatchEntry<'_>, bool)],
+    ) -> Result<(), Refusal> {
         let mark = self.batch.len();
-        for (item, has_key) in &messages {
+        for (item, has_key) in messages {
             let mut added = Vec::new();
             if !has_key {
                 let key = broker.unique_id();
                 properties::append(&mut added, property::UNIQ_KEY, key.as_bytes());
             }
             let inner = item.properties;
-            // What the request itself carries belongs to the batch, not to its messages.
             let parts = [inner, separator(inner), &added];
             let message = NewMessage {
                 flag: item.flag,
@@ -388,17 +422,35 @@ impl Group {
                 return Err(not_pushed(error));
             }
         }
-        last.add(messages.len(), request.body.len());
-        let key_at = self.keys.len();
-        self.keys.extend_from_slice(outer.unique_key.unwrap_or_default());
-        self.pending.push(Pending {
-            to: ReplyTo::new(request),
-            queue_id,
-            messages: messages.len(),
-            key: (key_at, self.keys.len()),
-            wait: !outer.no_wait,
-        });
         Ok(())
+    }
+
+    /// The batch as it came, as one record that takes an offset for each of its messages.
+    fn push_whole(
+        &mut self,
+        broker: &Broker,
+        peer: &Peer,
+        request: &Command<'_>,
+        send: &Send<'_>,
+        queue: QueueRef,
+        messages: usize,
+    ) -> Result<(), Refusal> {
+        if messages > INNER_MESSAGES_MAX {
+            return Err(illegal(format!(
+                "a batch that is kept whole may have {INNER_MESSAGES_MAX} messages"
+            )));
+        }
+        let mut properties = without_foreign(send.properties.unwrap_or_default().as_bytes());
+        properties::set(&mut properties, property::INNER_NUM, messages.to_string().as_bytes());
+        let cluster = broker.config.load().cluster.clone();
+        properties::set(&mut properties, property::CLUSTER, cluster.as_bytes());
+        let parts = [properties.as_slice()];
+        let message = NewMessage {
+            sys_flag: send.sys_flag | sys_flag::NEED_UNWRAP | sys_flag::INNER_BATCH,
+            properties: &parts,
+            ..blank_message(broker, peer, send, &request.body)
+        };
+        broker.store.push(&mut self.batch, queue, &message).map_err(not_pushed)
     }
 
     /// Appends what was collected and answers it: now, or when it is on disk.
@@ -525,7 +577,7 @@ impl Answer {
         keys: &[u8],
         suffix: &Suffix,
     ) {
-        let Pending { to, queue_id, key, .. } = self.pending;
+        let Pending { to, queue_id, key, whole, .. } = self.pending;
         let mut head = Head::reply(code, to.opaque, to.encoding);
         if code == ReplyCode::FlushDiskTimeout {
             head.remark = Some("stored, but the disk did not confirm it in time");
@@ -545,6 +597,9 @@ impl Answer {
             sink.put("queueOffset", digits.format(self.first.queue_offset).as_bytes());
             if key.0 < key.1 {
                 sink.put("transactionId", &keys[key.0..key.1]);
+                if whole {
+                    sink.put("batchUniqId", &keys[key.0..key.1]);
+                }
             }
         };
         chunk.frame(&head, fields, &[]);

@@ -10,6 +10,7 @@ use protocol::name;
 use protocol::reply::{Refusal, ReplyCode};
 use store::{QueueRef, Store};
 
+use crate::admin::attributes::QUEUE_TYPE;
 use crate::config::Config;
 use crate::stats::{Counter, Stats, kind};
 
@@ -50,6 +51,11 @@ pub struct Topic {
 impl Topic {
     pub fn queue_count(&self) -> i32 {
         self.config.read_queue_nums.max(self.config.write_queue_nums)
+    }
+
+    /// A batch that comes to this topic is kept as one record, which consumers take apart.
+    pub fn keeps_batches_whole(&self) -> bool {
+        self.config.attributes.get(QUEUE_TYPE).is_some_and(|kind| kind == "BatchCQ")
     }
 
     /// The store's queue of this number, which must be one of the topic's.

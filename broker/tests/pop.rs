@@ -723,14 +723,15 @@ async fn a_group_changes_between_pulling_and_popping_and_loses_nothing() {
 async fn how_a_group_consumes_is_told_and_kept() {
     let stage = Stage::new().await;
     stage.topic(3).await;
-    let group = format!("{{\"groupName\":\"{GROUP}\",\"consumeEnable\":true}}");
     let mode = format!(
         "{{\"consumerGroup\":\"{GROUP}\",\"mode\":\"POP\",\"popShareQueueNum\":0,\"topic\":\"{TOPIC}\"}}"
     );
     let set = |body: &str| request(401, Fields::default(), body.as_bytes());
-    assert_eq!(stage.call(set(&mode)).await.code, 26, "the group is not known");
-    assert_eq!(stage.call(request(200, Fields::default(), group.as_bytes())).await.code, 0);
-    assert_eq!(stage.call(set(&mode)).await.code, 0);
+    for (made_when_missing, code) in [(false, 26), (true, 0)] {
+        let setting = format!("autoCreateSubscriptionGroup={made_when_missing}");
+        assert_eq!(stage.call(request(25, Fields::default(), setting.as_bytes())).await.code, 0);
+        assert_eq!(stage.call(set(&mode)).await.code, code, "{setting}");
+    }
     assert_eq!(stage.call(set(&mode.replace(TOPIC, "none"))).await.code, 17);
     assert_eq!(stage.call(set(&mode.replace(TOPIC, "%RETRY%x"))).await.code, 16);
     let beat = format!(

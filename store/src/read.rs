@@ -253,24 +253,28 @@ impl Core {
         runs: &mut SmallVec<[Run; 4]>,
     ) -> Result<(), ReadError> {
         let min_position = self.segments.min_position();
-        let mut scanned = 0;
+        let (mut messages, mut scanned) = (0, 0);
         let mut bytes = Vec::new();
-        let mut last_position = u64::MAX;
-        while scanned < limits.scan && read.entries.len() < limits.messages {
+        let mut last_position = None;
+        loop {
             bytes.clear();
-            let step = STEP.min(limits.scan - scanned).min(limits.messages.max(8));
+            let left = limits.scan.saturating_sub(scanned);
+            // One more, to see whether the limit lies between two records.
+            let step = STEP.min(left).min(limits.messages).max(8) + 1;
             let Some(first) = self.units(queue, read.next_offset, step, access, &mut bytes)? else {
                 return Ok(());
             };
             read.next_offset = first;
             for unit in units(&bytes) {
-                if read.entries.len() >= limits.messages {
+                // Every offset of an inner batch leads to the same record. A read ends behind the last one: who went
+                // on in the midst of a batch would get all of it again.
+                let repeated = !unit.is_hole() && last_position == Some(unit.position);
+                if !repeated && (messages >= limits.messages || scanned >= limits.scan) {
                     return Ok(());
                 }
-                // Every offset of an inner batch leads to the same record.
-                let wanted = !unit.is_hole()
+                let wanted = !repeated
+                    && !unit.is_hole()
                     && unit.position >= min_position
-                    && unit.position != last_position
                     && filter.by_tags(unit.tags_code)
                     && (!filter.wants_records() || self.passes(&unit, access, filter)?);
                 if wanted {
@@ -280,7 +284,7 @@ impl Core {
                     }
                     add_run(runs, &unit);
                     read.bytes += size;
-                    last_position = unit.position;
+                    last_position = Some(unit.position);
                     read.entries.push(Entry {
                         queue_offset: read.next_offset,
                         position: unit.position,
@@ -288,11 +292,13 @@ impl Core {
                         tags_code: unit.tags_code,
                     });
                 }
+                if wanted || repeated {
+                    messages += 1;
+                }
                 read.next_offset += 1;
                 scanned += 1;
             }
         }
-        Ok(())
     }
 
     fn passes(

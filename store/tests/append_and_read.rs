@@ -166,6 +166,38 @@ fn an_inner_batch_takes_as_many_offsets_as_it_has_messages() {
 }
 
 #[test]
+fn a_read_ends_behind_an_inner_batch_and_never_inside() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let queue = store.queue("t", 0).unwrap();
+    let mut batch = Batch::new();
+    for (body, messages) in [(b"a", 300), (b"b", 1), (b"c", 8), (b"d", 1)] {
+        let number = format!("INNER_NUM\u{1}{messages}\u{2}");
+        let properties = [number.as_bytes()];
+        let new = store::NewMessage {
+            sys_flag: sys_flag::INNER_BATCH | sys_flag::NEED_UNWRAP,
+            ..message(body, &properties)
+        };
+        store.push(&mut batch, queue, &new).unwrap();
+    }
+    store.append(&mut batch, NOW).unwrap();
+    for (from, limits, records, next) in [
+        (0, Limits { messages: 1, ..PLENTY }, 1, 300),
+        (7, Limits { messages: 32, ..PLENTY }, 1, 300),
+        (0, Limits { scan: 5, ..PLENTY }, 1, 300),
+        (0, Limits { messages: 300, ..PLENTY }, 1, 300),
+        (0, Limits { messages: 301, ..PLENTY }, 2, 301),
+        (0, Limits { messages: 302, ..PLENTY }, 3, 309),
+        (300, Limits { messages: 2, ..PLENTY }, 2, 309),
+        (300, Limits { messages: 10, ..PLENTY }, 3, 310),
+        (308, PLENTY, 2, 310),
+    ] {
+        let read = store.read(queue, from, limits, Access::Cached, All).unwrap();
+        assert_eq!((read.entries.len(), read.next_offset), (records, next), "{from} {limits:?}");
+    }
+}
+
+#[test]
 fn everything_is_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let mut sent = Vec::new();

@@ -38,9 +38,12 @@ pub const MESSAGE_TYPE: &str = "message.type";
 /// How a topic forgets messages.
 pub const CLEANUP_POLICY: &str = "cleanup.policy";
 
+/// Whether a batch is one record.
+pub const QUEUE_TYPE: &str = "queue.type";
+
 /// Attributes of topics.
 pub static TOPIC: [Attribute; 5] = [
-    fixed("queue.type", Values::OneOf(&["SimpleCQ", "BatchCQ"])),
+    fixed(QUEUE_TYPE, Values::OneOf(&["SimpleCQ", "BatchCQ"])),
     fixed(CLEANUP_POLICY, Values::OneOf(&["DELETE", "COMPACTION"])),
     attribute(
         MESSAGE_TYPE,
