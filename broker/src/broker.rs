@@ -26,7 +26,7 @@ use crate::config_files::{self, Found};
 use crate::durable::Gates;
 use crate::event::Event;
 use crate::groups::{GROUPS_MAX, Groups};
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, Told};
 use crate::locks::Locks;
 use crate::offsets::Offsets;
 use crate::pop::event::Event as PopEvent;
@@ -111,10 +111,13 @@ impl Broker {
             unique_ids: Mutex::new(UniqueIds::new(store_host.ip(), std::process::id(), 0)),
             config: ArcSwap::from_pointee(config),
         };
-        let foreign_offsets = found.offsets.foreign;
+        let (foreign, foreign_offsets) = (found.is_foreign(), found.offsets.foreign);
         broker.restore(found)?;
         transaction::check::load(&broker).map_err(std::io::Error::from)?;
         pop::load(&broker, foreign_offsets, clock::now_ms())?;
+        if foreign && let Err(error) = broker.adopt_files() {
+            warn!(%error, "the files of another broker would win once more if the next start came before they are written");
+        }
         Ok(Arc::new(broker))
     }
 
@@ -123,19 +126,23 @@ impl Broker {
     fn restore(&self, found: Found) -> Result<(), JournalError> {
         let now_ms = clock::now_ms();
         let (topics, groups) = (found.topics.value.data_version, found.groups.value.data_version);
-        self.take_files(&found, false, now_ms);
+        self.take_files(&found, now_ms, |_, _| true);
         let mut count = 0usize;
-        self.journal.load(&self.store, |event, time| {
+        self.journal.load(&self.store, |told, time| {
             count += 1;
-            if let Some(event) = event {
-                self.apply(&event, time);
+            match told {
+                Told::Changed(event) => self.apply(&event, time),
+                // The files hold what it said, if they are newer; what comes behind it is newer still.
+                Told::Unreadable => {
+                    self.take_files(&found, now_ms, |_, written_ms| written_ms >= time);
+                }
+                Told::Anew => {}
             }
         })?;
-        let Found { topics: t, groups: g, offsets: o, delays: d, modes: m } = &found;
-        if t.foreign || g.foreign || o.foreign || d.foreign || m.foreign {
+        if found.is_foreign() {
             warn!("another broker has changed the files of the state; they win over the log");
             self.forget_for(&found, now_ms);
-            self.take_files(&found, true, now_ms);
+            self.take_files(&found, now_ms, |foreign, _| foreign);
             self.journal.snapshot(&self.store, now_ms, || self.state())?;
         }
         info!(
@@ -165,24 +172,38 @@ impl Broker {
             .map(Event::Topic)
             .chain(groups)
             .collect();
-        if !missing.is_empty() {
-            self.journal.record(&self.store, &missing, now_ms, || {
-                missing.iter().for_each(|event| self.apply(event, now_ms));
-            })?;
+        let make = || missing.iter().for_each(|event| self.apply(event, now_ms));
+        if missing.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        match self.journal.record(&self.store, &missing, now_ms, make) {
+            // Every start makes them where they are missing, so they need not be in the log.
+            Err(error) if error.is_passing() => {
+                warn!(%error, "cannot write down the topics of the broker's own");
+                make();
+                Ok(())
+            }
+            recorded => recorded.map(drop),
+        }
     }
 
-    /// Takes over what the files say, all of them or those that somebody else wrote.
-    fn take_files(&self, found: &Found, only_foreign: bool, now_ms: i64) {
+    /// The log has what another broker has written to the files: it must not win a second time, over what
+    /// changes from now on.
+    fn adopt_files(&self) -> Result<(), JournalError> {
+        self.pops.journal.flush(&self.store, clock::now_ms())?;
+        self.store.flush().map_err(std::io::Error::other)?;
+        Ok(config_files::adopt(&self.config.load().store_root)?)
+    }
+
+    /// Takes over what the files say that are wanted, by whether somebody else wrote them, and when.
+    fn take_files(&self, found: &Found, now_ms: i64, wanted: impl Fn(bool, i64) -> bool) {
         let Found { topics, groups, offsets, delays, modes } = found;
-        let wanted = |foreign: bool| foreign || !only_foreign;
-        if wanted(topics.foreign) {
+        if wanted(topics.foreign, topics.value.data_version.timestamp) {
             for config in topics.value.topic_config_table.values() {
                 self.topics.insert(config.clone(), &self.stats, now_ms);
             }
         }
-        if wanted(groups.foreign) {
+        if wanted(groups.foreign, groups.value.data_version.timestamp) {
             for config in groups.value.subscription_group_table.values() {
                 self.groups.insert(config.clone(), now_ms);
             }
@@ -192,16 +213,17 @@ impl Broker {
                 }
             }
         }
-        if wanted(offsets.foreign) {
+        if wanted(offsets.foreign, offsets.value.data_version.timestamp) {
             for (key, queues) in &offsets.value.offset_table {
                 let Some((topic, group)) = key.split_once('@') else { continue };
                 queues.iter().for_each(|(queue, offset)| self.take(group, topic, *queue, *offset));
             }
         }
-        if wanted(delays.foreign) {
+        if wanted(delays.foreign, delays.value.data_version.timestamp) {
             self.delayed.lock().extend(&delays.value.offset_table);
         }
-        if wanted(modes.foreign) {
+        // They have no time of their own, and are written together with offsets.
+        if wanted(modes.foreign, offsets.value.data_version.timestamp) {
             let modes = modes.value.message_request_mode_map.values().flat_map(BTreeMap::values);
             modes.for_each(|mode| self.modes.set(mode.clone()));
         }

@@ -20,9 +20,10 @@ const GROUPS: &str = "subscriptionGroup.json";
 const OFFSETS: &str = "consumerOffset.json";
 const DELAYS: &str = "delayOffset.json";
 const MODES: &str = "messageRequestMode.json";
+const FILES: [&str; 5] = [TOPICS, GROUPS, OFFSETS, DELAYS, MODES];
 
-/// Checksums of the files as we wrote them, the last and the one before: whatever else is there, somebody
-/// else has written, a stock broker that ran on the directory in between.
+/// Checksums of the files as we left them, and of their backups: whatever else is there, somebody else has
+/// written, a stock broker that ran on the directory in between.
 const OURS: &str = "ferromq.files";
 
 /// What the files said at the start.
@@ -33,6 +34,14 @@ pub struct Found {
     pub offsets: Read<ConsumerOffsetFile>,
     pub delays: Read<DelayOffsetFile>,
     pub modes: Read<MessageRequestModeFile>,
+}
+
+impl Found {
+    /// Whether any of it is newer than our log.
+    pub fn is_foreign(&self) -> bool {
+        let Self { topics, groups, offsets, delays, modes } = self;
+        topics.foreign || groups.foreign || offsets.foreign || delays.foreign || modes.foreign
+    }
 }
 
 /// What one file said.
@@ -48,8 +57,6 @@ pub struct Read<T> {
 struct Sums(BTreeMap<String, Vec<u32>>);
 
 impl Sums {
-    const KEPT: usize = 2;
-
     /// `None` where we have never written.
     fn read(folder: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(folder.join(OURS)).ok()?;
@@ -61,11 +68,26 @@ impl Sums {
         Some(sums)
     }
 
-    fn add(&mut self, name: &str, bytes: &[u8]) {
+    /// Of everything that is there, whoever wrote it.
+    fn of_all(folder: &Path) -> std::io::Result<Self> {
+        let mut sums = Self::default();
+        for name in FILES {
+            let there = sums_there(&folder.join(name))?;
+            if !there.is_empty() {
+                sums.0.insert(name.to_owned(), there);
+            }
+        }
+        Ok(sums)
+    }
+
+    /// Adds what comes next. What is there stays known for as long as it is, however often this fails.
+    fn add(&mut self, folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+        let there = sums_there(&folder.join(name))?;
+        let next = crc32fast::hash(bytes);
         let of_file = self.0.entry(name.to_owned()).or_default();
-        of_file.push(crc32fast::hash(bytes));
-        let surplus = of_file.len().saturating_sub(Self::KEPT);
-        of_file.drain(..surplus);
+        of_file.retain(|sum| *sum != next && there.contains(sum));
+        of_file.push(next);
+        Ok(())
     }
 
     fn write(&self, folder: &Path) -> std::io::Result<()> {
@@ -81,6 +103,25 @@ impl Sums {
     fn knows(&self, name: &str, bytes: &[u8]) -> bool {
         self.0.get(name).is_some_and(|sums| sums.contains(&crc32fast::hash(bytes)))
     }
+}
+
+/// The checksums of a file and of its backup, as far as they are there.
+fn sums_there(path: &Path) -> std::io::Result<Vec<u32>> {
+    let mut sums = Vec::new();
+    for path in [&backup(path), path] {
+        match std::fs::read(path) {
+            Ok(bytes) => sums.push(crc32fast::hash(&bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sums)
+}
+
+/// What the files say is in the log now, so that from here on the log is newer.
+pub fn adopt(root: &Path) -> std::io::Result<()> {
+    let folder = root.join("config");
+    Sums::of_all(&folder)?.write(&folder)
 }
 
 /// Reads what is there; a damaged file is passed over for its backup, and said so.
@@ -102,14 +143,15 @@ fn read_file<T: DeserializeOwned + Default>(
     ours: Option<&Sums>,
 ) -> Read<T> {
     let path = folder.join(name);
-    for path in [path.clone(), backup(&path)] {
+    for (path, is_backup) in [(path.clone(), false), (backup(&path), true)] {
         match std::fs::read(&path) {
             Err(_) => {}
             Ok(text) if text.is_empty() => {}
             Ok(text) => match json::read(&text) {
                 Ok(value) => {
-                    let foreign = ours.is_some_and(|ours| !ours.knows(name, &text));
-                    return Read { value, foreign };
+                    // A backup is older than something, and never a reason to give up what the log says.
+                    let unknown = ours.is_some_and(|ours| !ours.knows(name, &text));
+                    return Read { value, foreign: unknown && !is_backup };
                 }
                 Err(error) => {
                     warn!(path = %path.display(), %error, "passing over a damaged file");
@@ -224,31 +266,49 @@ impl Sums {
     ) -> std::io::Result<()> {
         let bytes = json::write(value, Dialect::Standard);
         if self.0.is_empty() {
-            *self = Self::read(folder).unwrap_or_default();
+            // Where we write for the first time, what a stock broker left is what our log builds upon.
+            *self = Self::read(folder).map_or_else(|| Self::of_all(folder), Ok)?;
         }
-        // First the checksum: the file is known as ours whichever of its states a crash leaves.
-        self.add(name, &bytes);
-        self.write(folder)?;
         let path = folder.join(name);
+        // What needs room comes first: if there is none, nothing has changed.
+        let written = write_beside(&path, &bytes)?;
+        // Then the checksum: the file is known as ours whichever of its states a crash leaves.
+        self.add(folder, name, &bytes)?;
+        self.write(folder)?;
         // The file before becomes the backup, as the stock broker keeps one.
         if path.exists() {
             std::fs::rename(&path, backup(&path))?;
         }
-        write_atomically(&path, &bytes)
+        put_in_place(&written, &path)
     }
 }
 
 /// A reader of `path` sees the old bytes or the new ones, also after a crash.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let written = write_beside(path, bytes)?;
+    put_in_place(&written, path)
+}
+
+/// Writes the bytes, durably, to a file that nobody reads.
+fn write_beside(path: &Path, bytes: &[u8]) -> std::io::Result<PathBuf> {
     let folder = path.parent().ok_or(std::io::ErrorKind::InvalidInput)?;
     std::fs::create_dir_all(folder)?;
     let mut name = path.as_os_str().to_owned();
     name.push(".tmp");
     let temporary = PathBuf::from(name);
     let mut file = std::fs::File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_data()?;
-    std::fs::rename(&temporary, path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_data());
+    if let Err(error) = written {
+        // Half a file would only take up room where there is none.
+        let _ = std::fs::remove_file(&temporary);
+        return Err(error);
+    }
+    Ok(temporary)
+}
+
+fn put_in_place(temporary: &Path, path: &Path) -> std::io::Result<()> {
+    std::fs::rename(temporary, path)?;
+    let folder = path.parent().ok_or(std::io::ErrorKind::InvalidInput)?;
     std::fs::File::open(folder)?.sync_all()
 }
 
@@ -268,29 +328,85 @@ mod tests {
         assert_eq!(kept, b"{oh");
     }
 
+    fn delays(offset: i64) -> DelayOffsetFile {
+        let offset_table = BTreeMap::from([(1, offset)]);
+        DelayOffsetFile { offset_table, ..DelayOffsetFile::default() }
+    }
+
+    fn found(folder: &Path) -> Read<DelayOffsetFile> {
+        read_file(folder, DELAYS, Sums::read(folder).as_ref())
+    }
+
     #[test]
     fn a_file_that_somebody_else_wrote_is_foreign() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path();
         let mut sums = Sums::default();
-        let mut file = DelayOffsetFile::default();
-        let foreign = || {
-            let found: Read<DelayOffsetFile> =
-                read_file(folder, DELAYS, Sums::read(folder).as_ref());
-            found.foreign
-        };
         for offset in 1..5 {
-            file.offset_table.insert(1, offset);
-            sums.write_json(folder, DELAYS, &file).unwrap();
-            assert!(!foreign());
+            sums.write_json(folder, DELAYS, &delays(offset)).unwrap();
+            assert!(!found(folder).foreign);
         }
         // The new one never got into its place.
         std::fs::rename(folder.join(DELAYS), backup(&folder.join(DELAYS))).unwrap();
-        assert!(!foreign());
+        assert!(!found(folder).foreign);
         std::fs::write(folder.join(DELAYS), r#"{"offsetTable":{1:3}}"#).unwrap();
-        assert!(foreign());
+        assert!(found(folder).foreign);
         // Where we have never been, there is nothing it could be newer than.
         std::fs::remove_file(folder.join(OURS)).unwrap();
-        assert!(!foreign());
+        assert!(!found(folder).foreign);
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_written_leaves_the_one_before_known_as_ours() {
+        // The large file finds no room, or it cannot get into its place.
+        for blocked in [format!("{DELAYS}.tmp"), format!("{DELAYS}.bak")] {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = dir.path();
+            let mut sums = Sums::default();
+            sums.write_json(folder, DELAYS, &delays(1)).unwrap();
+            let blocked = folder.join(blocked);
+            std::fs::create_dir_all(blocked.join("something")).unwrap();
+            for offset in [2, 3, 3, 4, 5] {
+                assert!(sums.write_json(folder, DELAYS, &delays(offset)).is_err());
+                let Read { value, foreign } = found(folder);
+                assert_eq!((value, foreign), (delays(1), false), "{}", blocked.display());
+            }
+            std::fs::remove_dir_all(&blocked).unwrap();
+            // As after a restart.
+            let mut sums = Sums::default();
+            for offset in [6, 7, 7] {
+                sums.write_json(folder, DELAYS, &delays(offset)).unwrap();
+                let Read { value, foreign } = found(folder);
+                assert_eq!((value, foreign), (delays(offset), false));
+                assert!(sums.0[DELAYS].len() <= 3, "{sums:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_backup_that_nobody_knows_is_not_foreign() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path();
+        Sums::default().write_json(folder, DELAYS, &delays(1)).unwrap();
+        std::fs::remove_file(folder.join(DELAYS)).unwrap();
+        std::fs::write(backup(&folder.join(DELAYS)), r#"{"offsetTable":{1:9}}"#).unwrap();
+        let Read { value, foreign } = found(folder);
+        assert_eq!((value, foreign), (delays(9), false));
+    }
+
+    #[test]
+    fn what_was_taken_over_is_not_foreign_a_second_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = &dir.path().join("config");
+        std::fs::create_dir(folder).unwrap();
+        // A stock broker was here before us, and we were gone before we had written every file.
+        std::fs::write(folder.join(DELAYS), r#"{"offsetTable":{1:3}}"#).unwrap();
+        Sums::default().write_json(folder, MODES, &MessageRequestModeFile::default()).unwrap();
+        assert!(!found(folder).foreign);
+        // And it was here again.
+        std::fs::write(folder.join(DELAYS), r#"{"offsetTable":{1:4}}"#).unwrap();
+        assert!(found(folder).foreign);
+        adopt(dir.path()).unwrap();
+        assert!(!found(folder).foreign);
     }
 }

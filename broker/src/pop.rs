@@ -19,14 +19,14 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
 
 use parking_lot::{Mutex, RwLock};
 use protocol::name;
 use protocol::reply::{Refusal, ReplyCode};
 use store::{QueueRef, Store};
 use tokio::sync::Notify;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::broker::Broker;
 use crate::journal::JournalError;
@@ -66,6 +66,8 @@ pub struct Consumption {
     /// Part of every handle; another one for each life of the topic.
     pub nonce: i32,
     places: RwLock<BTreeMap<(Kind, i32), Arc<Place>>>,
+    /// It is forgotten, and gets no more places. Changes under the lock of the places.
+    gone: AtomicBool,
     /// Where the next look at all queues starts.
     pub turn: AtomicU32,
     /// Something may be there to take.
@@ -83,6 +85,8 @@ pub struct Place {
     pub queue_id: i32,
     pub queue: QueueRef,
     pub ledger: Mutex<Ledger>,
+    /// The ledger is forgotten, and nothing more is written of it. Changes under its lock.
+    gone: AtomicBool,
 }
 
 /// Which messages a queue holds: those of the topic, or what the group's members gave back while they pulled.
@@ -133,6 +137,7 @@ impl Pops {
             topic: topic.into(),
             nonce,
             places: RwLock::default(),
+            gone: AtomicBool::new(false),
             turn: AtomicU32::new(0),
             arrived: Notify::new(),
             waiting: AtomicUsize::new(0),
@@ -163,12 +168,16 @@ impl Pops {
         if let Some(place) = places.get(&(kind, queue_id)) {
             return Ok(place.clone());
         }
+        if consumption.gone.load(Ordering::Relaxed) {
+            let remark = "what the group took of this topic was just forgotten; try again";
+            return Err(Refusal::new(ReplyCode::SystemBusy, remark));
+        }
         if self.ledgers.load(Ordering::Relaxed) >= LEDGERS_MAX {
             let remark = format!("{LEDGERS_MAX} queues are being popped already");
             return Err(Refusal::new(ReplyCode::SystemBusy, remark));
         }
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let place = Place { id, kind, queue_id, queue, ledger: Mutex::new(Ledger::new(from, 0)) };
+        let place = Place::new(id, (kind, queue_id), queue, Ledger::new(from, 0));
         self.declare(consumption, &place, &place.ledger.lock(), now_ms)?;
         self.ledgers.fetch_add(1, Ordering::Relaxed);
         let place = Arc::new(place);
@@ -176,7 +185,7 @@ impl Pops {
         Ok(place)
     }
 
-    /// Writes a ledger down whole.
+    /// Writes a ledger down whole, unless it was forgotten.
     fn declare(
         &self,
         consumption: &Consumption,
@@ -184,6 +193,9 @@ impl Pops {
         ledger: &Ledger,
         now_ms: i64,
     ) -> Result<(), Refusal> {
+        if place.gone.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         self.journal.add(now_ms, |out, base_ms| {
             put(out, CONTROL);
             out.push(DECLARED);
@@ -208,10 +220,12 @@ impl Pops {
         event: &Event,
         now_ms: i64,
     ) -> Result<(), Refusal> {
-        self.journal.add(now_ms, |out, base_ms| {
-            put(out, place.id.into());
-            event.write(out, ledger, base_ms);
-        })?;
+        if !place.gone.load(Ordering::Relaxed) {
+            self.journal.add(now_ms, |out, base_ms| {
+                put(out, place.id.into());
+                event.write(out, ledger, base_ms);
+            })?;
+        }
         ledger.apply(event);
         Ok(())
     }
@@ -229,21 +243,35 @@ impl Pops {
         if all || self.journal.wants_flush(now_ms) {
             self.journal.flush(store, now_ms)?;
         }
-        if self.journal.wants_sweep(now_ms) {
-            self.journal.sweep(store, now_ms, || {
+        if self.journal.wants_sweep(store, now_ms) {
+            let bytes = || self.bytes_of_a_sweep();
+            self.journal.sweep(store, now_ms, bytes, || {
                 for consumption in self.all() {
                     for place in consumption.places() {
                         self.declare(&consumption, &place, &place.ledger.lock(), now_ms)?;
-                    }
-                    if self.journal.wants_flush(now_ms) {
-                        let flushed = self.journal.flush(store, now_ms);
-                        flushed.map_err(|error| unwritten(&error))?;
+                        if self.journal.wants_flush(now_ms) {
+                            let flushed = self.journal.flush(store, now_ms);
+                            flushed.map_err(|error| unwritten(&error))?;
+                        }
                     }
                 }
                 Ok(())
             })?;
         }
         Ok(())
+    }
+
+    /// About what all ledgers take in the log.
+    fn bytes_of_a_sweep(&self) -> u64 {
+        const OF_A_LEDGER: usize = 64;
+        const OF_A_HOLD: usize = 20;
+        let of = |consumption: &Consumption| {
+            let names = consumption.group.len() + consumption.topic.len();
+            let places = consumption.places();
+            let holds = |place: &Arc<Place>| place.ledger.lock().holds().len() * OF_A_HOLD;
+            places.iter().map(|place| OF_A_LEDGER + names + holds(place)).sum::<usize>() as u64
+        };
+        self.all().iter().map(|consumption| of(consumption)).sum()
     }
 
     /// Messages have entered this queue.
@@ -309,10 +337,12 @@ impl Pops {
         }
         let any = !gone.is_empty() | topic.is_some_and(|topic| self.forget_retries(topic, now_ms));
         for (_, consumption) in gone {
-            for place in consumption.places() {
-                self.ledgers.fetch_sub(1, Ordering::Relaxed);
-                self.forget_ledger(place.id.into(), now_ms);
+            let places = consumption.places.write();
+            consumption.gone.store(true, Ordering::Relaxed);
+            for place in places.values() {
+                self.forget_place(place, now_ms);
             }
+            drop(places);
             consumption.arrived.notify_waiters();
         }
         any
@@ -354,14 +384,21 @@ impl Pops {
             let mut places = consumption.places.write();
             places.retain(|(kind, _), place| {
                 if *kind == Kind::Retry {
-                    self.ledgers.fetch_sub(1, Ordering::Relaxed);
-                    self.forget_ledger(place.id.into(), now_ms);
+                    self.forget_place(place, now_ms);
                     any = true;
                 }
                 *kind != Kind::Retry
             });
         }
         any
+    }
+
+    fn forget_place(&self, place: &Place, now_ms: i64) {
+        let _ledger = place.ledger.lock();
+        // Who has the place at hand must not write it down behind this.
+        place.gone.store(true, Ordering::Relaxed);
+        self.ledgers.fetch_sub(1, Ordering::Relaxed);
+        self.forget_ledger(place.id.into(), now_ms);
     }
 
     fn forget_ledger(&self, id: u64, now_ms: i64) {
@@ -385,6 +422,13 @@ impl Pops {
 
 pub(crate) fn unwritten(error: &JournalError) -> Refusal {
     Refusal::new(ReplyCode::ServiceNotAvailable, error.to_string())
+}
+
+impl Place {
+    fn new(id: u32, (kind, queue_id): (Kind, i32), queue: QueueRef, ledger: Ledger) -> Self {
+        let (ledger, gone) = (Mutex::new(ledger), AtomicBool::new(false));
+        Self { id, kind, queue_id, queue, ledger, gone }
+    }
 }
 
 impl Consumption {
@@ -457,6 +501,8 @@ struct Known {
     queue_id: i32,
     nonce: i32,
     ledger: Ledger,
+    /// Changes of it may have been lost: it stays as it was before, and what was taken since is taken again.
+    frozen: bool,
 }
 
 /// Ledgers by number, folded from the journal.
@@ -468,13 +514,17 @@ struct Fold {
 }
 
 impl Fold {
-    fn part(&mut self, part: &Part) {
-        let mut rest = part.events.as_slice();
-        while !rest.is_empty() {
-            if self.entry(&mut rest, part.base_ms).is_none() {
-                self.damaged += 1;
-                return;
-            }
+    fn part(&mut self, part: Option<&Part>) {
+        let mut rest = part.map_or(&[][..], |part| &part.events);
+        let mut readable = part.is_some();
+        while readable && !rest.is_empty() {
+            readable = self.entry(&mut rest, part.map_or(0, |part| part.base_ms)).is_some();
+        }
+        if !readable {
+            // Events mean something only to the ledger they were written for: those that follow cannot be read
+            // until it is written down whole again.
+            self.damaged += 1;
+            self.known.values_mut().for_each(|known| known.frozen = true);
         }
     }
 
@@ -483,7 +533,7 @@ impl Fold {
         if id != CONTROL {
             // Before the ledger was declared in a sweep, its events cannot be read, but have to be passed over.
             let blank = Ledger::default();
-            let known = self.known.get_mut(&id);
+            let known = self.known.get_mut(&id).filter(|known| !known.frozen);
             let event =
                 Event::read(input, known.as_ref().map_or(&blank, |known| &known.ledger), base_ms)?;
             if let Some(known) = known {
@@ -511,7 +561,8 @@ impl Fold {
         let (group, topic) = (text()?, text()?);
         let kind = if *retry == 1 { Kind::Retry } else { Kind::Topic };
         let ledger = Ledger::default();
-        self.known.insert(id, Known { group, topic, kind, queue_id, nonce, ledger });
+        let known = Known { group, topic, kind, queue_id, nonce, ledger, frozen: false };
+        self.known.insert(id, known);
         self.last_id = self.last_id.max(id);
         Some(())
     }
@@ -522,13 +573,16 @@ pub fn load(broker: &Broker, foreign_offsets: bool, now_ms: i64) -> Result<(), J
     let mut fold = Fold::default();
     broker.pops.journal.load(&broker.store, now_ms, |part| fold.part(part))?;
     if fold.damaged > 0 {
-        warn!(records = fold.damaged, "passed over what cannot be read of what was popped");
+        error!(
+            records = fold.damaged,
+            "some of what was popped cannot be read; what was taken since is delivered again"
+        );
     }
     let pops = &broker.pops;
     pops.last_id.store(u32::try_from(fold.last_id).unwrap_or(u32::MAX), Ordering::Relaxed);
     let mut count = 0;
     for (id, known) in fold.known {
-        let Known { group, topic, kind, queue_id, nonce, mut ledger } = known;
+        let Known { group, topic, kind, queue_id, nonce, mut ledger, frozen } = known;
         let retries = name::retry_topic(&group);
         let of = if kind == Kind::Retry { &retries } else { &topic };
         let queue =
@@ -539,7 +593,12 @@ pub fn load(broker: &Broker, foreign_offsets: bool, now_ms: i64) -> Result<(), J
             continue;
         };
         let end = broker.store.max_offset(queue);
-        let mut changed = false;
+        let mut changed = frozen;
+        if frozen && kind == Kind::Topic {
+            // The file of offsets may know more.
+            let known = broker.offsets.committed(&group, &topic, queue_id).unwrap_or(0).min(end);
+            ledger.apply(&Event::Advanced { to: known });
+        }
         if ledger.next() > end {
             // Never beyond what is there: the next messages of this queue are others.
             warn!(
@@ -566,7 +625,7 @@ pub fn load(broker: &Broker, foreign_offsets: bool, now_ms: i64) -> Result<(), J
         }
         let consumption = pops.insert(&group, &topic, nonce);
         let id = u32::try_from(id).unwrap_or(u32::MAX);
-        let place = Place { id, kind, queue_id, queue, ledger: Mutex::new(ledger) };
+        let place = Place::new(id, (kind, queue_id), queue, ledger);
         if changed {
             pops.declare(&consumption, &place, &place.ledger.lock(), now_ms)
                 .map_err(|refusal| std::io::Error::other(refusal.to_string()))?;
@@ -579,4 +638,89 @@ pub fn load(broker: &Broker, foreign_offsets: bool, now_ms: i64) -> Result<(), J
         info!(ledgers = count, "what was popped is back");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(root: &Path) -> (Arc<Store>, Pops) {
+        let clock = store::Clock::new(|| 0, || 0);
+        let config = store::Config { maintenance: false, ..store::Config::new(root, clock) };
+        let store = Store::open(config).unwrap();
+        let pops = Pops::open(&store, root, ([127, 0, 0, 1], 1).into()).unwrap();
+        (store, pops)
+    }
+
+    /// Groups whose ledgers the journal knows.
+    fn known(store: &Store, pops: &Pops) -> Vec<String> {
+        pops.journal.flush(store, 0).unwrap();
+        let mut fold = Fold::default();
+        pops.journal.load(store, 0, |part| fold.part(part)).unwrap();
+        assert_eq!(fold.damaged, 0);
+        let mut groups: Vec<String> = fold.known.into_values().map(|known| known.group).collect();
+        groups.sort();
+        groups
+    }
+
+    #[test]
+    fn a_ledger_some_of_whose_events_are_lost_stays_as_it_was_until_it_is_written_down_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, pops) = open(dir.path());
+        let queue = store.queue("t", 0).unwrap();
+        let consumption = pops.consumption("g", "t");
+        let place = pops.place(&consumption, (Kind::Topic, 0), queue, 0, || 0).unwrap();
+        for to in 1..=4 {
+            let mut ledger = place.ledger.lock();
+            if to == 4 {
+                pops.declare(&consumption, &place, &ledger, 0).unwrap();
+            }
+            pops.record(&place, &mut ledger, &Event::Advanced { to }, 0).unwrap();
+            drop(ledger);
+            pops.journal.flush(&store, 0).unwrap();
+        }
+        for (lost, expected) in [(0, 4), (1, 4), (3, 3)] {
+            let mut fold = Fold::default();
+            let mut number = 0;
+            let mut before_last = None;
+            let see = |part: Option<&Part>| {
+                fold.part(part.filter(|_| number != lost));
+                if number == 2 {
+                    before_last = fold.known.values().next().map(|known| known.ledger.next());
+                }
+                number += 1;
+            };
+            pops.journal.load(&store, 0, see).unwrap();
+            let next = fold.known.values().next().map(|known| known.ledger.next());
+            assert_eq!(next, Some(expected), "part {lost} is lost");
+            let frozen = [None, Some(1), None, Some(3)][lost];
+            assert_eq!(before_last, frozen, "part {lost} is lost");
+            assert_eq!(fold.damaged, 1);
+        }
+    }
+
+    #[test]
+    fn a_ledger_that_is_forgotten_while_all_are_written_down_does_not_come_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, pops) = open(dir.path());
+        let queue = store.queue("t", 0).unwrap();
+        let key = (Kind::Topic, 0);
+        let take = |group| {
+            let consumption = pops.consumption(group, "t");
+            let place = pops.place(&consumption, key, queue, 0, || 0).unwrap();
+            (consumption, place)
+        };
+        let ((here, place_here), (gone, place_gone)) = (take("here"), take("gone"));
+        assert_eq!(known(&store, &pops), ["gone", "here"]);
+        assert!(pops.forget(Some("gone"), None, 0));
+        // As a sweep that has seen the places before, and a request that found them.
+        for (consumption, place) in [(&here, &place_here), (&gone, &place_gone)] {
+            pops.declare(consumption, place, &place.ledger.lock(), 0).unwrap();
+            let event = Event::Advanced { to: 3 };
+            pops.record(place, &mut place.ledger.lock(), &event, 0).unwrap();
+        }
+        let refused = pops.place(&gone, (Kind::Topic, 1), queue, 0, || 0).map(drop);
+        assert_eq!(refused.unwrap_err().code, ReplyCode::SystemBusy);
+        assert_eq!(known(&store, &pops), ["here"]);
+    }
 }

@@ -28,6 +28,8 @@ const SAMPLE_PERIOD: Duration = Duration::from_secs(10);
 /// How often the tables are compared with their files, and loose commits enter the log.
 const FILES_PERIOD: Duration = Duration::from_secs(1);
 
+/// A record of the broker's own may have this many bytes, however small messages have to be.
+const OWN_RECORD_BYTES_MAX: usize = 4 << 20;
 /// How often what was popped is looked at.
 const POPS_PERIOD: Duration = Duration::from_millis(50);
 
@@ -154,7 +156,9 @@ pub fn store_settings(config: &Config) -> store::Config {
         let Flush::Async { bytes, .. } = Flush::ASYNC else { unreachable!("it is asynchronous") };
         Flush::Async { interval: config.flush_interval, bytes }
     };
-    settings.message_bytes_max = config.message_bytes_max + 64 * 1024;
+    // What a client may send is checked before; what a broker has to remember is not less for that.
+    let message_bytes_max = config.message_bytes_max.max(OWN_RECORD_BYTES_MAX);
+    settings.message_bytes_max = message_bytes_max + 64 * 1024;
     settings.group_bytes_max = settings.group_bytes_max.max(settings.message_bytes_max * 2);
     settings.delay_levels_ms.clone_from(&config.delay_levels_ms);
     settings.check_bodies = config.check_crc_on_recover;
@@ -268,15 +272,19 @@ fn write_once(
     writer: &mut Writer,
     with_offsets: bool,
 ) -> anyhow::Result<()> {
-    offsets::requests::write_pending(broker)?;
+    // What the log does not take now may still find its way into a file.
+    let pending = offsets::requests::write_pending(broker);
     // The files first: what a snapshot leaves out must not come back from an older file.
     writer.write_tables(broker, root)?;
     let now_ms = clock::now_ms();
-    if broker.journal.wants_snapshot(now_ms) {
-        broker.journal.snapshot(&broker.store, now_ms, || broker.state())?;
-    }
+    let snapshot = if broker.journal.wants_snapshot(&broker.store, now_ms) {
+        broker.journal.snapshot(&broker.store, now_ms, || broker.state())
+    } else {
+        Ok(())
+    };
     if with_offsets {
         writer.write_offsets(broker, root, clock::now_ms())?;
     }
-    Ok(())
+    pending?;
+    Ok(snapshot?)
 }

@@ -15,6 +15,7 @@ use integration_tests::ask;
 use integration_tests::cluster::{PATIENCE, Process, Standalone};
 use integration_tests::wire::Wire;
 use protocol::header::offset::{GetMaxOffset, GetMinOffset};
+use protocol::header::pop::PopMessage;
 use protocol::record::Record;
 use protocol::reply::ReplyCode;
 use remoting::clock;
@@ -27,9 +28,8 @@ const ROOM_MIB: usize = 160;
 #[test]
 fn a_full_disk_refuses_sends_serves_reads_and_is_over_when_there_is_room() {
     let data = tempfile::tempdir().unwrap();
-    let Some(server) = on_a_small_disk(data.path()) else { return };
-    let inside = PathBuf::from(format!("/proc/{}/root", server.process.id()))
-        .join(data.path().strip_prefix("/").unwrap());
+    let Some(disk) = SmallDisk::at(data.path()) else { return };
+    let mut server = disk.start();
     let mut wire = Wire::connect(server.broker).unwrap();
     wire.ask(&ask::topic(TOPIC, 1)).unwrap();
     let body = vec![b'x'; 64 * 1024];
@@ -42,22 +42,43 @@ fn a_full_disk_refuses_sends_serves_reads_and_is_over_when_there_is_room() {
     (0..20).for_each(|_| assert_eq!(send(&mut wire).0, 0));
     // A group that is new could not be remembered on a full disk, and would be refused.
     assert_eq!(count(&mut wire), 20);
+    // What was popped is something that a start has to write.
+    assert_eq!(pop(&mut wire), 1);
 
     // Somebody else takes all there is, faster than the disk is looked at.
-    let filler = inside.join("filler");
+    let filler = disk.inside().join("filler");
     let mut file = File::create(&filler).unwrap();
-    let full = std::iter::repeat_with(|| file.write(&[1; 1 << 20])).find_map(Result::err).unwrap();
-    println!("{full}");
+    let mut fill = || {
+        for size in [1 << 20, 4096] {
+            let piece = vec![1; size];
+            while file.write_all(&piece).is_ok() {}
+        }
+    };
+    fill();
     let refused = (0..2000).map(|_| send(&mut wire).0).find(|code| *code != 0);
     assert_eq!(refused, Some(ReplyCode::ServiceNotAvailable.to_wire()));
     let (_, sent_by_then) = send(&mut wire);
     println!("{sent_by_then} messages were taken");
 
-    // What is there can be read; an offset that has to be remembered is refused, not forgotten.
+    // What is there can be read; an offset is remembered where the log has room for that, or refused.
     assert_eq!(count(&mut wire), sent_by_then);
     let consumed = ("readers".to_owned(), TOPIC.to_owned(), 0);
     let commit = wire.call(ask::request(&ask::update_offset(&consumed, 5))).unwrap();
-    assert_ne!(commit.code, ReplyCode::Success.to_wire(), "it cannot be kept");
+    let kept = commit.code == ReplyCode::Success.to_wire();
+    println!("an offset was {}", if kept { "kept" } else { "refused" });
+
+    // It also starts like this, as often as it has to.
+    for _ in 0..3 {
+        server.process.kill();
+        fill();
+        server = disk.start();
+        wire = Wire::connect(server.broker).unwrap();
+        assert_eq!(count(&mut wire), sent_by_then);
+        let told = wire.call(ask::request(&ask::query_offset(&consumed))).unwrap();
+        let told = told.fields.get("offset").map(str::to_owned);
+        assert!(!kept || told.as_deref() == Some("5"), "{told:?}");
+        assert_ne!(send(&mut wire).0, 0, "it is full");
+    }
 
     drop(file);
     std::fs::remove_file(&filler).unwrap();
@@ -71,26 +92,67 @@ fn a_full_disk_refuses_sends_serves_reads_and_is_over_when_there_is_room() {
     assert!(!said.contains("panicked") && !said.contains("defect"), "{said}");
 }
 
-/// A server whose data is on a small file system of its own, in a namespace of its own.
-fn on_a_small_disk(data: &Path) -> Option<Standalone> {
-    let mount = format!("mount -t tmpfs -o size={ROOM_MIB}m small \"$0\"");
-    let probe = Command::new("unshare").args(["-rm", "sh", "-c", &mount]).arg(data).output();
-    if !probe.is_ok_and(|probe| probe.status.success()) {
-        println!("skipped: this needs namespaces in which a file system may be mounted");
-        return None;
+/// A small file system of its own, in a namespace of its own, as long as this is there.
+struct SmallDisk<'a> {
+    holder: Process,
+    data: &'a Path,
+}
+
+impl<'a> SmallDisk<'a> {
+    fn at(data: &'a Path) -> Option<Self> {
+        let script = format!(
+            "mount -t tmpfs -o size={ROOM_MIB}m small \"$0\" && echo mounted && exec sleep infinity"
+        );
+        let mut command = Command::new("unshare");
+        command.args(["-rm", "sh", "-c", &script]).arg(data);
+        let holder = Process::start(command).ok();
+        let holder = holder.filter(|it| it.line(|line| (line == "mounted").then_some(())).is_ok());
+        if holder.is_none() {
+            println!("skipped: this needs namespaces in which a file system may be mounted");
+        }
+        Some(Self { holder: holder?, data })
     }
-    let settings = [
-        ("mappedFileSizeCommitLog", "1048576"),
-        // So that the file system itself says so first.
-        ("diskSpaceWarningLevelRatio", "100"),
-        ("diskSpaceCleanForciblyRatio", "100"),
-        ("diskMaxUsedSpaceRatio", "100"),
-    ];
-    let ours = Standalone::command(data, &settings);
-    let mut command = Command::new("unshare");
-    command.args(["-rm", "sh", "-c", &format!("{mount} && exec \"$@\"")]).arg(data);
-    command.arg(ours.get_program()).args(ours.get_args()).env("NO_COLOR", "1");
-    Some(Standalone::ready(Process::start(command).unwrap()).unwrap())
+
+    fn start(&self) -> Standalone {
+        let settings = [
+            ("mappedFileSizeCommitLog", "1048576"),
+            // So that the file system itself says so first.
+            ("diskSpaceWarningLevelRatio", "100"),
+            ("diskSpaceCleanForciblyRatio", "100"),
+            ("diskMaxUsedSpaceRatio", "100"),
+        ];
+        let ours = Standalone::command(self.data, &settings);
+        let mut command = Command::new("nsenter");
+        command.args(["-U", "-m", "--preserve-credentials", "-t", &self.holder.id().to_string()]);
+        command.arg(ours.get_program()).args(ours.get_args()).env("NO_COLOR", "1");
+        Standalone::ready(Process::start(command).unwrap()).unwrap()
+    }
+
+    /// What is on it, as seen from here.
+    fn inside(&self) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
+        root.join(self.data.strip_prefix("/").unwrap())
+    }
+}
+
+/// Takes a message, and leaves it hidden for long; how many there were.
+fn pop(wire: &mut Wire) -> usize {
+    let pop = PopMessage {
+        consumer_group: "poppers".to_owned(),
+        topic: TOPIC.to_owned(),
+        queue_id: -1,
+        max_msg_nums: 1,
+        invisible_time: 3_600_000,
+        poll_time: 0,
+        born_time: 0,
+        init_mode: 0,
+        exp_type: None,
+        exp: None,
+        order: None,
+        attempt_id: None,
+    };
+    let reply = wire.call(protocol::frame::Command::request(200_050, &pop)).unwrap();
+    usize::from(reply.code == ReplyCode::Success.to_wire())
 }
 
 /// Messages that can be read, one after another.

@@ -7,21 +7,25 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 use protocol::record::{BLANK_BYTES, blank};
-use rustix::io::Errno;
 
 use crate::batch::Batch;
-use crate::error::AppendError;
+use crate::error::{AppendError, is_full};
 use crate::keys::KeyItem;
 use crate::queue::{QueueRef, State, Unit};
 use crate::segment::Segment;
 use crate::{Core, Store};
+
+/// How far store time may be ahead of the clock. A clock that is set back by less, as all are now and then, does
+/// not take store time with it; one that is set back by more was wrong before, and nothing is to last until
+/// it gets there again.
+pub const STORE_TIME_LEAD_MAX_MS: i64 = 1000;
 
 /// The end of the log, behind the lock that orders appends.
 #[derive(Debug)]
 pub(crate) struct Log {
     pub(crate) segment: Arc<Segment>,
     pub(crate) position: u64,
-    /// Of the last message; never goes back within a log.
+    /// Of the last message; goes back only with a clock that does so by a lot.
     pub(crate) store_timestamp: i64,
     pub(crate) next_prepared: bool,
     pub(crate) closed: bool,
@@ -37,6 +41,14 @@ const BLOCK_BYTES: u64 = 4096;
 const AHEAD_BYTES: u64 = 512 << 10;
 const LARGE_GROUP_BYTES: usize = 16 << 10;
 
+/// Who appends a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Clients,
+    /// The store or its owner: what it has to remember is small, and it cannot go on without.
+    Own,
+}
+
 /// The range of the log a batch took, and the store time of its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
@@ -50,26 +62,45 @@ impl Store {
     ///
     /// What was appended can be read at once; it is safe from a loss of power when [`Store::durable`] says so.
     pub fn append(&self, batch: &mut Batch, now_ms: i64) -> Result<Appended, AppendError> {
-        let appended = self.append_quietly(batch, now_ms)?;
+        let appended = self.append_quietly(batch, now_ms, Origin::Clients)?;
         self.core.durable.appended_more(appended.end);
         Ok(appended)
+    }
+
+    /// The same for what the owner of the store has to remember: it is also taken while the disk is full, as
+    /// long as there is [room](Store::own_room) that only the log can use.
+    pub fn append_own(&self, batch: &mut Batch, now_ms: i64) -> Result<Appended, AppendError> {
+        let appended = self.append_quietly(batch, now_ms, Origin::Own)?;
+        self.core.durable.appended_more(appended.end);
+        Ok(appended)
+    }
+
+    /// Bytes [`Store::append_own`] takes before it refuses, too. Anything, unless the disk is full.
+    pub fn own_room(&self) -> u64 {
+        let log = self.core.log.lock();
+        if self.core.watch.full().is_some() { self.core.own_room(&log) } else { u64::MAX }
     }
 
     /// The same for a writer that is alone and waits for the disk: when the disk is quick, and every flush is
     /// to follow at once anyway, it is flushed here instead of by a thread that has to be woken first.
     /// [`Store::durable_position`] says whether it was.
     pub fn append_alone(&self, batch: &mut Batch, now_ms: i64) -> Result<Appended, AppendError> {
-        let appended = self.append_quietly(batch, now_ms)?;
+        let appended = self.append_quietly(batch, now_ms, Origin::Clients)?;
         if !(self.core.durable.is_sync() && self.core.flush_quickly()) {
             self.core.durable.appended_more(appended.end);
         }
         Ok(appended)
     }
 
-    fn append_quietly(&self, batch: &mut Batch, now_ms: i64) -> Result<Appended, AppendError> {
+    fn append_quietly(
+        &self,
+        batch: &mut Batch,
+        now_ms: i64,
+        origin: Origin,
+    ) -> Result<Appended, AppendError> {
         let clock = &self.core.config.clock;
         let started = clock.ticks_ns();
-        let appended = self.core.append(&mut self.core.log.lock(), batch, now_ms)?;
+        let appended = self.core.append(&mut self.core.log.lock(), batch, now_ms, origin)?;
         self.core.append_ns.record(clock.ticks_ns().saturating_sub(started));
         Ok(appended)
     }
@@ -81,9 +112,10 @@ impl Core {
         log: &mut MutexGuard<'_, Log>,
         batch: &mut Batch,
         now_ms: i64,
+        origin: Origin,
     ) -> Result<Appended, AppendError> {
-        self.check_writable(log)?;
-        let store_timestamp = log.store_timestamp.max(now_ms);
+        self.check_writable(log, batch.bytes.len(), origin)?;
+        let store_timestamp = self.store_time(log, now_ms);
         if batch.items.is_empty() {
             return Ok(Appended { start: log.position, end: log.position, store_timestamp });
         }
@@ -111,7 +143,10 @@ impl Core {
         self.durable.set_appended(end);
         self.enter_queues(batch, store_timestamp);
         self.enter_keys(batch, store_timestamp);
-        if !log.next_prepared && end - log.segment.base > log.segment.bytes / 2 {
+        if !log.next_prepared
+            && end - log.segment.base > log.segment.bytes / 2
+            && (self.watch.full().is_none() || self.has_room_for_another())
+        {
             log.next_prepared = true;
             self.allocator.prepare(log.segment.end());
         }
@@ -148,14 +183,26 @@ impl Core {
         Ok(())
     }
 
-    fn check_writable(&self, log: &Log) -> Result<(), AppendError> {
+    fn store_time(&self, log: &Log, now_ms: i64) -> i64 {
+        let is_ahead = |now_ms| log.store_timestamp.saturating_sub(now_ms) > STORE_TIME_LEAD_MAX_MS;
+        if !is_ahead(now_ms) {
+            return log.store_timestamp.max(now_ms);
+        }
+        // Who asked the clock long ago is behind, too.
+        let now_ms = self.config.clock.now_ms().max(now_ms);
+        if is_ahead(now_ms) { now_ms } else { log.store_timestamp.max(now_ms) }
+    }
+
+    fn check_writable(&self, log: &Log, bytes: usize, origin: Origin) -> Result<(), AppendError> {
         if log.closed {
             return Err(AppendError::Closed);
         }
         if let Some(error) = self.durable.error() {
             return Err(AppendError::Flush(error));
         }
-        if let Some(full) = self.watch.full() {
+        if let Some(full) = self.watch.full()
+            && (origin == Origin::Clients || self.own_room(log) < bytes as u64)
+        {
             return Err(full);
         }
         if let Some(wait_for) = self.behind(log.position) {
@@ -163,6 +210,22 @@ impl Core {
             return Err(AppendError::Unsynced { unsynced_bytes, wait_for });
         }
         Ok(())
+    }
+
+    /// What the log can still take on a full disk: the rest of its file, whose blocks are reserved, and
+    /// another file if there is one already or the disk is full only by its share.
+    fn own_room(&self, log: &Log) -> u64 {
+        let left = (log.segment.end() - log.position).saturating_sub(BLANK_BYTES as u64);
+        if self.allocator.is_ready(log.segment.end()) || self.has_room_for_another() {
+            return left.max(self.config.segment_bytes - BLANK_BYTES as u64);
+        }
+        left
+    }
+
+    /// Whether another log file leaves the disk the bytes that are to stay free.
+    fn has_room_for_another(&self) -> bool {
+        let bytes = self.config.segment_bytes.saturating_add(self.retention.lock().free_bytes_min);
+        self.watch.room().is_some_and(|room| room.available_bytes >= bytes)
     }
 
     /// What has to be durable before more is appended behind `position`.
@@ -252,8 +315,7 @@ impl Core {
     }
 
     fn write_error(&self, error: io::Error) -> AppendError {
-        let full = [Errno::NOSPC, Errno::DQUOT, Errno::FBIG];
-        if full.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) {
+        if is_full(&error) {
             return self.watch.mark_full();
         }
         AppendError::Write(Arc::new(error))

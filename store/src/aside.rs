@@ -18,23 +18,37 @@ pub(crate) fn keep_rest(
     segment: &Segment,
     position: u64,
 ) -> io::Result<Option<PathBuf>> {
-    let from = position - segment.base;
     let mut copy = None;
+    let kept = copy_rest(folder, segment, position, &mut copy);
+    if let (Err(_), Some((_, path))) = (&kept, &copy) {
+        // A part of it would say that this is all.
+        let _ = std::fs::remove_file(path);
+    }
+    kept?;
+    Ok(copy.map(|(_, path)| path))
+}
+
+fn copy_rest(
+    folder: &Path,
+    segment: &Segment,
+    position: u64,
+    copy: &mut Option<(File, PathBuf)>,
+) -> io::Result<()> {
+    let from = position - segment.base;
     each_data(&segment.file, from, segment.bytes, |at, bytes| {
         let length = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         if length == 0 {
             return Ok(());
         }
-        let (file, _) = match &mut copy {
+        let (file, _) = match copy {
             Some(copy) => copy,
             None => copy.insert(create(folder, position)?),
         };
         file.write_all_at(&bytes[..length], at - from)
     })?;
-    let Some((file, path)) = copy else { return Ok(None) };
+    let Some((file, _)) = copy else { return Ok(()) };
     file.sync_all()?;
-    sync_dir(folder)?;
-    Ok(Some(path))
+    sync_dir(folder)
 }
 
 /// Moves a log file that lies behind the end of the log; where to, if it held anything but zeros.

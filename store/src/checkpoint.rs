@@ -27,9 +27,17 @@ impl Core {
     /// Brings the state file up to what is durable.
     pub(crate) fn checkpoint(&self) -> io::Result<()> {
         let mut file = self.state.lock();
-        // In this order: a time read first is not newer than the messages the position covers.
-        let store_timestamp = self.log.lock().store_timestamp;
-        self.checkpoint_at(&mut file, self.durable.position(), store_timestamp)
+        let (covered, store_timestamp) = self.entered();
+        self.checkpoint_at(&mut file, covered, store_timestamp)
+    }
+
+    /// Up to where everything is durable and in its queue, and a store time not newer than that.
+    fn entered(&self) -> (u64, i64) {
+        // Under the lock: a group may be flushed by others before its own thread has entered it into its queues.
+        let log = self.log.lock();
+        let durable = self.durable.position();
+        debug_assert!(durable <= log.position, "what is durable was appended");
+        (durable, log.store_timestamp)
     }
 
     pub(crate) fn checkpoint_at(
@@ -276,4 +284,76 @@ fn witness_in(covered_tail: &[u8]) -> Witness {
 fn covered_units(tail: &[u8], covered: u64) -> usize {
     let beyond = units(tail).rev().take_while(|unit| unit.is_hole() || unit.position >= covered);
     units(tail).len() - beyond.count()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    use super::*;
+    use crate::{Batch, Clock, Config, NewMessage, Store};
+
+    /// Messages that the state file claims to cover and does not hold.
+    fn missed(core: &Core) -> usize {
+        let _nobody_appends = core.log.lock();
+        let covered = core.covered.load(Ordering::Acquire);
+        let of_queue = |queue: &Queue| {
+            let state = queue.state.lock();
+            let saved = usize::try_from((state.saved - state.tail_base).max(0)).unwrap();
+            units(&state.tail).skip(saved).filter(|unit| unit.position < covered).count()
+        };
+        core.queues.all().map(|(_, queue)| of_queue(queue)).sum()
+    }
+
+    #[test]
+    fn a_checkpoint_covers_nothing_that_is_still_on_its_way_into_a_queue() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            segment_bytes: 16 << 20,
+            maintenance: false,
+            ..Config::new(dir.path(), Clock::new(|| 0, || 0))
+        };
+        let store = Store::open(config).unwrap();
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+        let message = NewMessage {
+            flag: 0,
+            sys_flag: 0,
+            born_timestamp: 0,
+            born_host: nobody,
+            store_host: nobody,
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            body: b"x",
+            properties: &[],
+        };
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut batch = Batch::new();
+                // A large group takes its time to enter its queues, and is flushed meanwhile.
+                for queue_id in 0..1000 {
+                    let queue = store.queue("t", queue_id).unwrap();
+                    store.push(&mut batch, queue, &message).unwrap();
+                }
+                while !stop.load(Ordering::Relaxed) {
+                    store.append(&mut batch, 0).unwrap();
+                }
+            });
+            scope.spawn(|| {
+                // A disk that takes no time.
+                while !stop.load(Ordering::Relaxed) {
+                    store.core.durable.settle(store.appended_position());
+                }
+            });
+            let missed = (0..25).map(|_| {
+                store.checkpoint().unwrap();
+                missed(&store.core)
+            });
+            let missed: usize = missed.sum();
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!(missed, 0);
+        });
+    }
 }

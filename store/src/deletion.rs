@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use protocol::record::Record;
 
-use crate::append::Appended;
+use crate::append::{Appended, Origin};
 use crate::batch::{Batch, NewMessage};
 use crate::error::AppendError;
 use crate::{Core, Store};
@@ -65,7 +65,7 @@ impl Core {
         let mut batch = Batch::new();
         batch.push(self, self.queues.intern(SYSTEM_TOPIC, 0)?, &message)?;
         let mut log = self.log.lock();
-        let appended = self.append(&mut log, &mut batch, now_ms)?;
+        let appended = self.append(&mut log, &mut batch, now_ms, Origin::Own)?;
         // Still under the log lock: what is appended later belongs to the new topic.
         self.reset_topic(topic, appended.start);
         Ok(appended)

@@ -145,7 +145,7 @@ impl Durable {
         self.recent_flush_ns.store(recent - recent / 8 + ns / 8, Ordering::Relaxed);
     }
 
-    fn settle(&self, position: u64) {
+    pub(crate) fn settle(&self, position: u64) {
         self.position.fetch_max(position, Ordering::AcqRel);
         let done = {
             let mut waiters = self.waiters.lock();

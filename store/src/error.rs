@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use protocol::record::EncodeError;
+use rustix::io::Errno;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -40,6 +41,12 @@ pub struct TooManyQueues {
     pub max: u32,
 }
 
+/// Whether the file system had no room.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    let full = [Errno::NOSPC, Errno::DQUOT, Errno::FBIG];
+    full.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// Why a message was not taken into a batch. The batch is as it was before.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PushError {
@@ -58,6 +65,8 @@ pub enum AppendError {
     Closed,
     #[error("the disk is full ({used_percent}% used, {available_bytes} bytes left)")]
     DiskFull { used_percent: u8, available_bytes: u64 },
+    #[error("{bytes} bytes of queues and keys wait in memory and cannot be written")]
+    Unwritten { bytes: usize },
     #[error("{unsynced_bytes} bytes wait for the disk; try again when {wait_for} is durable")]
     Unsynced { unsynced_bytes: u64, wait_for: u64 },
     #[error("the log cannot be written: {0}")]

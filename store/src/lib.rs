@@ -31,7 +31,7 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 use tracing::info;
 
-pub use append::Appended;
+pub use append::{Appended, STORE_TIME_LEAD_MAX_MS};
 pub use batch::{Batch, NewMessage, Stored};
 pub use config::{Clock, Config, Disk, Flush, Retention, Room, STOCK_DELAY_LEVELS_MS};
 pub use deletion::{DeleteError, SYSTEM_TOPIC};
@@ -41,7 +41,7 @@ pub use figures::{Durations, Figures};
 pub use keys::{KeyKind, KeyQuery};
 pub use queue::{QueueRef, UNIT, Unit};
 pub use read::{Access, All, Entry, Filter, Limits, Read, ReadError, Status};
-pub use retention::{Cleaned, Cleaning};
+pub use retention::{Cleaned, Cleaning, Hold};
 pub use stock::Checkpoint;
 pub use stock::index::{StockIndex, StockKey};
 pub use stock::queues::{
@@ -83,6 +83,7 @@ pub(crate) struct Core {
     pub(crate) covered: AtomicU64,
     pub(crate) state: Mutex<StateFile>,
     pub(crate) retention: Mutex<Retention>,
+    pub(crate) holds: retention::Holds,
     pub(crate) watch: Watch,
     pub(crate) sleep: maintenance::Sleep,
     pub(crate) append_ns: figures::Histogram,
@@ -138,6 +139,11 @@ impl Store {
         self.core.queues.topics()
     }
 
+    /// The largest record taken.
+    pub fn record_bytes_max(&self) -> usize {
+        self.core.config.message_bytes_max.min(self.core.group_bytes_max)
+    }
+
     /// Encodes a message and adds it to the batch. Takes no lock.
     pub fn push(
         &self,
@@ -156,6 +162,15 @@ impl Store {
     /// Everything before this position is on disk.
     pub fn durable_position(&self) -> u64 {
         self.core.durable.position()
+    }
+
+    /// Makes everything appended by now durable, on this thread.
+    pub fn flush(&self) -> Result<(), FlushError> {
+        let end = self.core.durable.appended();
+        if self.core.flush_once() {
+            return Ok(());
+        }
+        Err(self.core.durable.error().unwrap_or(FlushError::Closed(end)))
     }
 
     /// Everything before this position can be read.
@@ -199,7 +214,7 @@ impl Store {
 
     /// Looks at the disk now. Happens by itself with `maintenance`.
     pub fn observe_disk(&self) -> Option<Room> {
-        self.core.watch.observe(&self.core.retention.lock())
+        self.core.observe()
     }
 
     fn stop_threads(&self) {
@@ -257,6 +272,7 @@ impl Core {
             covered: AtomicU64::new(0),
             state: Mutex::new(state),
             retention: Mutex::new(config.retention.clone()),
+            holds: retention::Holds::default(),
             sleep: maintenance::Sleep::default(),
             append_ns: figures::Histogram::default(),
             allocator: Allocator::new(config.commit_log.clone(), config.segment_bytes),
@@ -264,17 +280,16 @@ impl Core {
             log: Mutex::new(log),
             dirty: Mutex::default(),
             durable: Durable::new(config.flush, 0),
-            watch: Watch::new(config.disk.clone(), config.commit_log.clone()),
+            watch: Watch::new(config.disk.clone(), config.commit_log.clone(), config.root.clone()),
             abort: stock::Abort::new(&config.root),
             opened_at: 0,
             _lock: lock,
             config,
         };
         core.recover()?;
-        core.abort.create()?;
-        let root = core.config.root.clone();
-        core.put_stock_queues_aside().map_err(OpenError::io("put aside the queues in", root))?;
-        core.watch.observe(&core.config.retention);
+        core.abort.create();
+        core.take_over_stock_queues()?;
+        core.observe();
         Ok(core)
     }
 
@@ -293,10 +308,6 @@ impl Core {
         let from = covered.map_or(min, |covered| covered.position.max(min));
         self.covered.store(covered.map_or(0, |covered| covered.position), Ordering::Release);
         let walked = self.replay(from)?;
-        if covered.is_none() {
-            let root = &self.config.root;
-            self.import_stock_ends().map_err(OpenError::io("read the consume queues in", root))?;
-        }
         // Files may have been deleted after the state was written.
         let ours = self.config.root.join("ferromq");
         self.forget_before(min).map_err(OpenError::io("read", ours))?;

@@ -7,9 +7,14 @@ use std::sync::atomic::Ordering;
 use tracing::warn;
 
 use crate::Core;
+use crate::config::Room;
+use crate::keys::KeyItem;
 use crate::retention::Cleaning;
 
 const TICK: Duration = Duration::from_secs(1);
+/// When so many times more units or keys wait in memory than are to, checkpoints have failed for long.
+const TAILS_FACTOR_MAX: usize = 2;
+const KEYS_FACTOR_MAX: usize = 16;
 const TICKS_PER_CLEANING: u64 = 10;
 
 /// Lets the thread sleep, and wakes it for the end.
@@ -43,7 +48,7 @@ impl Core {
         while self.sleep.wait(TICK) {
             ticks += 1;
             let now_ms = self.config.clock.now_ms();
-            self.watch.observe(&self.retention.lock());
+            self.observe();
             let since = now_ms.saturating_sub(last_checkpoint_ms).max(0).unsigned_abs();
             if self.checkpoint_is_due(Duration::from_millis(since)) {
                 last_checkpoint_ms = now_ms;
@@ -58,6 +63,15 @@ impl Core {
                 warn!(%error, "cannot delete expired log files");
             }
         }
+    }
+
+    /// Looks at what may run out.
+    pub(crate) fn observe(&self) -> Option<Room> {
+        let (tail_bytes, keys) = (self.tails.bytes(), self.keys.buffer.lock().len());
+        let too_much = tail_bytes / TAILS_FACTOR_MAX > self.config.queue_tail_bytes_max
+            || keys / KEYS_FACTOR_MAX > self.config.key_items_max;
+        let bytes = tail_bytes + keys * size_of::<KeyItem>();
+        self.watch.observe(&self.retention.lock(), too_much.then_some(bytes))
     }
 
     fn checkpoint_is_due(&self, since: Duration) -> bool {

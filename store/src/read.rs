@@ -159,6 +159,12 @@ impl Store {
         self.core.queues.queue(queue).max.load(Ordering::Acquire)
     }
 
+    /// Where the first message at or after this offset lies, if there is one. Reads the disk.
+    pub fn position_from(&self, queue: QueueRef, offset: i64) -> io::Result<Option<u64>> {
+        let first = self.core.unit_from(self.core.queues.queue(queue), offset)?;
+        Ok(first.map(|(_, unit)| unit.position))
+    }
+
     /// The units from an offset on, at most `count` of them, with the offset of the first.
     pub fn units(&self, queue: QueueRef, from: i64, count: usize) -> io::Result<(i64, Vec<Unit>)> {
         let queue = self.core.queues.queue(queue);

@@ -11,13 +11,15 @@ use tracing::{info, warn};
 use crate::Core;
 use crate::aside;
 use crate::deletion;
-use crate::error::OpenError;
+use crate::error::{OpenError, is_full};
 use crate::keys::KeyItem;
 use crate::queue::{Queue, QueueRef, State, UNIT, Unit};
 use crate::segment::{Segment, sync_dir, wipe};
 
 /// Read at once while walking the log.
 const CHUNK_BYTES: usize = 4 << 20;
+/// After a checkpoint that failed, so much of the log is walked until another one is tried.
+const CHECKPOINT_AGAIN_BYTES: u64 = 256 << 20;
 /// A gap in queue offsets up to this length is bridged; a longer one starts the queue anew behind it.
 const HOLES_MAX: i64 = 1 << 20;
 
@@ -62,6 +64,7 @@ impl Core {
     pub(crate) fn replay(&self, from: u64) -> Result<Walked, OpenError> {
         let mut walked = Walked { end: from, messages: 0, store_timestamp: 0 };
         let mut replay = Replay { core: self, last: None, keys: Vec::new() };
+        let mut checkpoint_from = from;
         let mut buffer = vec![0; CHUNK_BYTES];
         'segments: for segment in self.segments.all().iter().filter(|s| s.end() > from) {
             walked.end = walked.end.max(segment.base);
@@ -73,7 +76,7 @@ impl Core {
                 let bytes = &mut buffer[..chunk];
                 segment.read(walked.end, bytes).map_err(OpenError::io("read", &segment.path))?;
                 let next = replay.chunk(bytes, left, &mut walked)?;
-                self.checkpoint_while_replaying(&walked)?;
+                self.checkpoint_while_replaying(&walked, &mut checkpoint_from)?;
                 match next {
                     Next::More { need } => ask = need.max(CHUNK_BYTES),
                     Next::Blank => break,
@@ -90,17 +93,22 @@ impl Core {
     }
 
     /// A long walk is not made twice, nor does it hold everything it finds in memory.
-    fn checkpoint_while_replaying(&self, walked: &Walked) -> Result<(), OpenError> {
+    fn checkpoint_while_replaying(&self, walked: &Walked, from: &mut u64) -> Result<(), OpenError> {
         let full = self.tails.bytes() > self.config.queue_tail_bytes_max
             || self.keys.buffer.lock().len() > self.config.key_items_max;
-        if !full {
+        if !full || walked.end < *from {
             return Ok(());
         }
         for segment in self.segments.overlapping(0, walked.end).iter().rev().take(2) {
             segment.file.sync_data().map_err(OpenError::io("sync", &segment.path))?;
         }
-        self.checkpoint_at(&mut self.state.lock(), walked.end, walked.store_timestamp)
-            .map_err(OpenError::io("write the state of the store to", &self.config.root))
+        let mut state = self.state.lock();
+        if let Err(error) = self.checkpoint_at(&mut state, walked.end, walked.store_timestamp) {
+            // Where there is no room for it, memory has to do; the log is read all the same.
+            warn!(%error, "cannot write down what was read of the log so far");
+            *from = walked.end + CHECKPOINT_AGAIN_BYTES;
+        }
+        Ok(())
     }
 
     /// Makes sure that nothing follows the end of the log that a later start could take for messages.
@@ -126,10 +134,16 @@ impl Core {
         let last = last.expect("the store has a first log file");
         if end < last.end() {
             let io = |what| OpenError::io(what, &last.path);
-            let kept =
-                aside::keep_rest(&folder, &last, end).map_err(io("put aside the rest of"))?;
-            if let Some(path) = kept {
-                warn!(path = %path.display(), end, "what follows the end of the log is put aside");
+            match aside::keep_rest(&folder, &last, end) {
+                Ok(Some(path)) => {
+                    warn!(path = %path.display(), end, "what follows the end of the log is put aside");
+                }
+                Ok(None) => {}
+                // It is kept for people to look at; the broker is not kept from starting for it.
+                Err(error) if is_full(&error) => {
+                    warn!(end, %error, "no room to put aside what follows the end of the log");
+                }
+                Err(error) => return Err(io("put aside the rest of")(error)),
             }
             wipe(&last.file, end - last.base, last.bytes).map_err(io("cut"))?;
             last.file.sync_all().map_err(io("sync"))?;

@@ -1,10 +1,14 @@
 //! Which log files go, and what queues and keys forget with them.
 
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use tracing::{info, warn};
 
+use crate::append::STORE_TIME_LEAD_MAX_MS;
 use crate::config::{Retention, Room};
 use crate::queue::files::Extent;
 use crate::queue::{Queue, UNIT, units};
@@ -34,6 +38,25 @@ pub(crate) struct Candidate {
     pub(crate) bytes: u64,
     /// No message in it is newer.
     pub(crate) newest_ms: Option<i64>,
+}
+
+/// When the newest message of each of the first files was stored at the latest, by when the first message of each
+/// was: the next file began then. A clock that was wrong has dated some ahead of now, or before what came before
+/// them, and tells nothing of the files around them.
+fn newest(
+    files: usize,
+    files_max: usize,
+    first_time: impl Fn(usize) -> Option<i64>,
+    now_ms: i64,
+) -> Vec<Option<i64>> {
+    let now_ms = now_ms.saturating_add(STORE_TIME_LEAD_MAX_MS);
+    let mut before = i64::MIN;
+    let newest = (0..files.min(files_max)).map(|file| {
+        before = before.max(first_time(file).filter(|time| *time <= now_ms).unwrap_or(before));
+        let mut later = (file + 1..files).filter_map(&first_time);
+        later.find(|time| (before..=now_ms).contains(time))
+    });
+    newest.collect()
 }
 
 /// How many of the oldest files go. The file being written is not among the candidates.
@@ -67,7 +90,51 @@ pub(crate) fn plan(
     count
 }
 
+/// Keeps the log from being deleted from a position on, for as long as it exists.
+#[derive(Debug)]
+pub struct Hold(Arc<AtomicU64>);
+
+impl Hold {
+    /// What lies before this position is not needed any more.
+    pub fn move_to(&self, position: u64) {
+        self.0.store(position, Ordering::Release);
+    }
+
+    pub fn position(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Every hold there is.
+#[derive(Debug, Default)]
+pub(crate) struct Holds {
+    all: Mutex<Vec<Weak<AtomicU64>>>,
+    /// The end of the last file that was to go and is held.
+    wanted: AtomicU64,
+}
+
+impl Holds {
+    fn first(&self) -> u64 {
+        let mut all = self.all.lock();
+        all.retain(|hold| hold.strong_count() > 0);
+        let positions = all.iter().filter_map(Weak::upgrade);
+        positions.map(|hold| hold.load(Ordering::Acquire)).min().unwrap_or(u64::MAX)
+    }
+}
+
 impl Store {
+    /// Keeps the log from this position on, whatever its age and however full the disk is.
+    pub fn hold(&self, position: u64) -> Hold {
+        let hold = Hold(Arc::new(AtomicU64::new(position)));
+        self.core.holds.all.lock().push(Arc::downgrade(&hold.0));
+        hold
+    }
+
+    /// Whether a file would be deleted if it were not for this hold.
+    pub fn is_wanted(&self, hold: &Hold) -> bool {
+        hold.position() < self.core.holds.wanted.load(Ordering::Acquire)
+    }
+
     /// One round of deleting log files, with what queues and keys knew of them. Reads and writes the disk.
     pub fn delete_expired(&self, cleaning: Cleaning, now_ms: i64) -> io::Result<Cleaned> {
         self.core.delete_expired(cleaning, now_ms)
@@ -87,14 +154,22 @@ impl Core {
     pub(crate) fn delete_expired(&self, cleaning: Cleaning, now_ms: i64) -> io::Result<Cleaned> {
         let retention = self.retention.lock().clone();
         let all = self.segments.all();
-        let candidates: Vec<_> = all
-            .windows(2)
-            .take(retention.files_per_round)
-            .map(|pair| Candidate { bytes: pair[0].bytes, newest_ms: pair[1].first_time() })
+        let first_time = |file: usize| all[file].first_time();
+        let newest = newest(all.len(), retention.files_per_round, first_time, now_ms);
+        // The last file is being written.
+        let candidates: Vec<_> = all[..all.len() - 1]
+            .iter()
+            .zip(newest)
+            .map(|(segment, newest_ms)| Candidate { bytes: segment.bytes, newest_ms })
             .collect();
         let count = plan(&candidates, &retention, self.watch.room(), cleaning, now_ms);
         let mut cleaned = Cleaned::default();
+        let held = self.holds.first();
         for segment in all.iter().take(count) {
+            if segment.end() > held {
+                self.holds.wanted.store(segment.end(), Ordering::Release);
+                break;
+            }
             // What the state file does not cover yet would be missed when the log is walked again.
             if self.covered.load(Ordering::Acquire) < segment.end() {
                 self.flush_once();
@@ -111,7 +186,7 @@ impl Core {
         }
         if cleaned.files > 0 {
             self.forget_before(self.segments.min_position())?;
-            self.watch.observe(&retention);
+            self.observe();
         }
         Ok(cleaned)
     }
@@ -210,6 +285,24 @@ mod tests {
         ] {
             assert_eq!(check(&ages, used, cleaning, hour), expected, "{used} {cleaning:?} {hour}");
         }
+    }
+
+    #[test]
+    fn files_around_a_wrong_clock_are_as_old_as_what_came_next() {
+        let check = |hours_ago: &[i64], expected: &[Option<i64>]| {
+            let times: Vec<_> = hours_ago.iter().map(|ago| Some(NOW - ago * HOUR_MS)).collect();
+            let newest = newest(times.len(), 9, |file| times[file], NOW);
+            let ago = newest.iter().map(|time| time.map(|time| (NOW - time) / HOUR_MS));
+            assert_eq!(ago.collect::<Vec<_>>(), expected, "{hours_ago:?}");
+        };
+        check(&[90, 80, 70], &[Some(80), Some(70), None]);
+        let ahead = -100_000;
+        check(&[90, ahead, ahead, 70], &[Some(70), Some(70), Some(70), None]);
+        check(&[90, 80, ahead], &[Some(80), None, None]);
+        check(&[ahead, ahead], &[None, None]);
+        let long_ago = 100_000;
+        check(&[90, 80, long_ago, 70], &[Some(80), Some(70), Some(70), None]);
+        check(&[90, long_ago], &[None, None]);
     }
 
     #[test]

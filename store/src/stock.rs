@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
+use tracing::warn;
 
 use crate::error::OpenError;
 use crate::segment::sync_dir;
@@ -57,9 +58,12 @@ impl Abort {
         Abort { path: root.join("abort") }
     }
 
-    pub(crate) fn create(&self) -> Result<(), OpenError> {
+    /// That it is there says all, so it may be empty; and without it we start all the same.
+    pub(crate) fn create(&self) {
         let pid = std::process::id().to_string();
-        std::fs::write(&self.path, pid).map_err(OpenError::io("write", &self.path))
+        if let Err(error) = std::fs::write(&self.path, pid) {
+            warn!(path = %self.path.display(), %error, "cannot write the mark of a running broker");
+        }
     }
 
     pub(crate) fn remove(&self) -> io::Result<()> {

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use protocol::record::at;
 
+use crate::append::STORE_TIME_LEAD_MAX_MS;
 use crate::queue::{Queue, QueueRef, Unit, units};
 use crate::read::Access;
 use crate::segment::store_timestamp;
@@ -59,6 +60,7 @@ impl Core {
         let queue = self.queues.queue(queue);
         let min = queue.state.lock().min;
         let max = queue.max.load(Ordering::Acquire);
+        let now_ms = self.config.clock.now_ms().saturating_add(STORE_TIME_LEAD_MAX_MS);
         // The first offset whose message is too new: at or after the time, or after it.
         let (mut low, mut high) = (min, max);
         while low < high {
@@ -67,7 +69,15 @@ impl Core {
                 high = middle;
                 continue;
             };
-            let too_new = match (self.time_of(&unit)?, boundary) {
+            let mut time = self.time_of(&unit)?;
+            let mut last = offset;
+            if time.is_some_and(|time| time > now_ms)
+                && let Some((behind, sane)) = self.time_behind(queue, offset, high, now_ms)?
+            {
+                // A clock that was wrong dated it, and it is not younger than what came after it.
+                (last, time) = (behind, Some(sane));
+            }
+            let too_new = match (time, boundary) {
                 (Some(time), Boundary::Lower) => time >= time_ms,
                 (Some(time), Boundary::Upper) => time > time_ms,
                 (None, _) => false,
@@ -75,7 +85,7 @@ impl Core {
             if too_new {
                 high = middle;
             } else {
-                low = offset + 1;
+                low = last + 1;
             }
         }
         Ok(match boundary {
@@ -84,8 +94,33 @@ impl Core {
         })
     }
 
+    /// The first message behind an offset whose time is not ahead of now, and that time, unless they all are.
+    fn time_behind(
+        &self,
+        queue: &Queue,
+        offset: i64,
+        high: i64,
+        now_ms: i64,
+    ) -> io::Result<Option<(i64, i64)>> {
+        let sane = |at: i64| -> io::Result<Option<(i64, i64)>> {
+            let Some((at, unit)) = self.unit_from(queue, at)? else { return Ok(None) };
+            let time = self.time_of(&unit)?.filter(|time| *time <= now_ms);
+            Ok(time.filter(|_| at < high).map(|time| (at, time)))
+        };
+        let mut found = sane(high - 1)?;
+        let (mut low, mut high) = (offset + 1, high - 1);
+        while found.is_some() && low < high {
+            let middle = low + (high - low) / 2;
+            match sane(middle)? {
+                Some(earlier) => (found, high) = (Some(earlier), middle),
+                None => low = middle + 1,
+            }
+        }
+        Ok(found)
+    }
+
     /// The first message at or after an offset.
-    fn unit_from(&self, queue: &Queue, offset: i64) -> io::Result<Option<(i64, Unit)>> {
+    pub(crate) fn unit_from(&self, queue: &Queue, offset: i64) -> io::Result<Option<(i64, Unit)>> {
         let mut offset = offset;
         let mut bytes = Vec::new();
         loop {

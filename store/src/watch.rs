@@ -1,4 +1,5 @@
-//! Keeps an eye on the disk: appends stop when it is full and go on by themselves when there is room again.
+//! Keeps an eye on what may run out: appends stop when a disk is full, or the memory of what could not be written
+//! there, and go on by themselves when there is room again.
 
 use std::path::PathBuf;
 
@@ -12,36 +13,57 @@ use crate::error::AppendError;
 #[derive(Debug)]
 pub(crate) struct Watch {
     disk: Disk,
-    path: PathBuf,
+    log: PathBuf,
+    /// What is derived, maybe on another file system.
+    root: PathBuf,
     full: AtomicBool,
-    last: Mutex<Option<Room>>,
+    seen: Mutex<Seen>,
+}
+
+/// What there was at the last look.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    log: Option<Room>,
+    /// Of the file systems the one with less room.
+    least: Option<Room>,
+    /// Of what finds messages, and has been waiting to be written for too long.
+    unwritten_bytes: Option<usize>,
 }
 
 impl Watch {
-    pub(crate) fn new(disk: Disk, path: PathBuf) -> Watch {
-        Watch { disk, path, full: AtomicBool::new(false), last: Mutex::new(None) }
+    pub(crate) fn new(disk: Disk, log: PathBuf, root: PathBuf) -> Watch {
+        Watch { disk, log, root, full: AtomicBool::new(false), seen: Mutex::default() }
     }
 
-    /// Looks at the disk and decides whether appends are taken.
-    pub(crate) fn observe(&self, retention: &Retention) -> Option<Room> {
-        let room = match self.disk.room(&self.path) {
-            Ok(room) => room,
-            Err(error) => {
-                warn!(path = %self.path.display(), %error, "cannot tell how full the disk is");
-                return None;
-            }
+    /// Looks at the disks and decides whether appends are taken; returns the room there is for the log.
+    pub(crate) fn observe(
+        &self,
+        retention: &Retention,
+        unwritten_bytes: Option<usize>,
+    ) -> Option<Room> {
+        let look = |path: &PathBuf| {
+            let room = self.disk.room(path);
+            room.inspect_err(|error| {
+                warn!(path = %path.display(), %error, "cannot tell how full the disk is");
+            })
         };
-        let full = room.used_ratio() > retention.full_ratio
-            || room.available_bytes < retention.free_bytes_min;
-        *self.last.lock() = Some(room);
+        let log = look(&self.log).ok()?;
+        let root = look(&self.root).unwrap_or(log);
+        let is_full = |room: &Room| {
+            room.used_ratio() > retention.full_ratio
+                || room.available_bytes < retention.free_bytes_min
+        };
+        let least = if is_full(&root) && !is_full(&log) { root } else { log };
+        let full = is_full(&least) || unwritten_bytes.is_some();
+        *self.seen.lock() = Seen { log: Some(log), least: Some(least), unwritten_bytes };
         if self.full.swap(full, Ordering::AcqRel) != full {
             if full {
-                warn!(?room, "the disk is full: appends are refused");
+                warn!(?log, ?root, ?unwritten_bytes, "there is no room: appends are refused");
             } else {
-                info!(?room, "the disk has room again: appends go on");
+                info!(?log, ?root, "there is room again: appends go on");
             }
         }
-        Some(room)
+        Some(log)
     }
 
     /// The refusal, while the disk is full.
@@ -57,16 +79,20 @@ impl Watch {
         self.refusal()
     }
 
+    /// Room for the log.
     pub(crate) fn room(&self) -> Option<Room> {
-        *self.last.lock()
+        self.seen.lock().log
     }
 
     fn refusal(&self) -> AppendError {
-        let room = self.room();
-        let used = room.map_or(1.0, |room| room.used_ratio());
+        let Seen { least, unwritten_bytes, .. } = *self.seen.lock();
+        if let Some(bytes) = unwritten_bytes {
+            return AppendError::Unwritten { bytes };
+        }
+        let used = least.map_or(1.0, |room| room.used_ratio());
         AppendError::DiskFull {
             used_percent: (used * 100.0).round().clamp(0.0, 100.0) as u8,
-            available_bytes: room.map_or(0, |room| room.available_bytes),
+            available_bytes: least.map_or(0, |room| room.available_bytes),
         }
     }
 }

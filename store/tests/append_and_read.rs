@@ -218,7 +218,7 @@ fn everything_is_there_after_a_restart() {
 }
 
 #[test]
-fn the_store_time_never_goes_back() {
+fn the_store_time_does_not_go_back() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     for (now, expected) in [(NOW, NOW), (NOW - 5, NOW), (NOW + 3, NOW + 3)] {

@@ -6,6 +6,8 @@ mod common;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use common::{NOW, assert_derived_from_log, bodies, config, message, open, read, send, send_at};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -246,8 +248,6 @@ fn damage_to_what_is_derived_is_repaired_from_the_log() {
 
 #[test]
 fn appends_stop_when_the_disk_is_full_and_go_on_by_themselves() {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
     let dir = tempfile::tempdir().unwrap();
     let available = Arc::new(AtomicU64::new(500 << 20));
     let probe = available.clone();
@@ -269,6 +269,86 @@ fn appends_stop_when_the_disk_is_full_and_go_on_by_themselves() {
     store.observe_disk();
     store.append(&mut batch, NOW).unwrap();
     assert_eq!(bodies(&store, "t", 0, 0), ["before", "refused"]);
+}
+
+#[test]
+fn what_only_a_stock_broker_s_queues_know_outlives_a_first_start_that_was_broken_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for _ in 0..5 {
+        send(&store, "gone", 0, b"x");
+    }
+    for _ in 0..20 {
+        send(&store, "t", 0, &[b'x'; 10_000]);
+    }
+    store.close_for_stock(1000).unwrap();
+    drop(store);
+    // As if it were a stock broker's: nothing of ours, and the oldest messages have expired.
+    std::fs::remove_dir_all(dir.path().join("ferromq")).unwrap();
+    std::fs::remove_file(log_file(dir.path(), 0)).unwrap();
+    for start in 0..3 {
+        let store = open(dir.path());
+        let queue = store.queue("gone", 0).unwrap();
+        let offsets = (store.min_offset(queue), store.max_offset(queue));
+        assert_eq!(offsets, (5, 5), "start {start}");
+        assert!(!dir.path().join("consumequeue").exists());
+    }
+    let store = open(dir.path());
+    assert_eq!(send(&store, "gone", 0, b"x"), 5);
+}
+
+#[test]
+fn the_disk_of_what_is_derived_may_be_full_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let of_log = dir.path().join("commitlog");
+    let full = Arc::new(AtomicBool::new(true));
+    let probe = full.clone();
+    let disk = store::Disk::new(move |path| {
+        let is_full = path != of_log && probe.load(Ordering::SeqCst);
+        let available_bytes = if is_full { 10 << 20 } else { 500 << 20 };
+        Ok(Room { total_bytes: 1000 << 20, available_bytes })
+    });
+    let store = Store::open(Config { disk, ..config(dir.path()) }).unwrap();
+    let mut batch = Batch::new();
+    let queue = store.queue("t", 0).unwrap();
+    store.push(&mut batch, queue, &message(b"x", &[])).unwrap();
+    let error = store.append(&mut batch, NOW).unwrap_err();
+    assert!(matches!(error, AppendError::DiskFull { used_percent: 99, .. }), "{error}");
+    assert_eq!(store.figures().room.unwrap().available_bytes, 500 << 20, "that of the log");
+    full.store(false, Ordering::SeqCst);
+    store.observe_disk();
+    store.append(&mut batch, NOW).unwrap();
+}
+
+#[test]
+fn what_cannot_be_written_down_does_not_fill_the_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(Config { key_items_max: 10, ..config(dir.path()) }).unwrap();
+    // The file of the next checkpoint cannot be made: its name is taken by a directory.
+    let next = dir.path().join("ferromq/state-0000000001.new");
+    std::fs::create_dir(&next).unwrap();
+    let queue = store.queue("t", 0).unwrap();
+    let mut batch = Batch::new();
+    store.push(&mut batch, queue, &message(b"x", &[b"KEYS\x01k\x02"])).unwrap();
+    let mut taken = 0;
+    let error = loop {
+        match store.append(&mut batch, NOW) {
+            Ok(_) => taken += 1,
+            Err(error) => break error,
+        }
+        assert!(store.checkpoint().is_err());
+        store.observe_disk();
+    };
+    assert!(matches!(error, AppendError::Unwritten { .. }), "{error}");
+    assert!((10..200).contains(&taken), "{taken}");
+    store.append_own(&mut batch, NOW).unwrap();
+    std::fs::remove_dir(&next).unwrap();
+    // The first writes down what there is, the second brings it out of memory.
+    common::checkpoint(&store);
+    common::checkpoint(&store);
+    store.observe_disk();
+    store.append(&mut batch, NOW).unwrap();
+    assert_eq!(bodies(&store, "t", 0, 0).len(), taken + 2);
 }
 
 #[test]

@@ -49,6 +49,34 @@ fn what_has_expired_goes_and_offsets_go_on() {
     check_kept(&open(dir.path()));
 }
 
+#[test]
+fn what_is_held_stays_and_it_is_said_that_it_is_in_the_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(keeping_one_hour(dir.path())).unwrap();
+    let mut starts = Vec::new();
+    for number in 0..600 {
+        let (_, appended) = send_at(&store, "t", 0, &[b'x'; 1000], NOW + number * 60_000);
+        starts.push(appended.start);
+    }
+    checkpoint(&store);
+    let queue = store.queue("t", 0).unwrap();
+    let now = NOW + 600 * 60_000;
+    let (one, other) = (store.hold(starts[200]), store.hold(starts[300]));
+    assert_eq!(store.position_from(queue, 200).unwrap(), Some(starts[200]));
+    let clean = || store.delete_expired(Cleaning::Manual, now).unwrap().files;
+    assert!(clean() > 0);
+    assert!((100..=200).contains(&store.min_offset(queue)));
+    assert!(store.is_wanted(&one) && !store.is_wanted(&other));
+    assert_eq!(clean(), 0);
+    one.move_to(starts[400]);
+    assert!(clean() > 0);
+    assert!((200..=300).contains(&store.min_offset(queue)));
+    assert!(store.is_wanted(&other) && !store.is_wanted(&one));
+    drop(other);
+    assert!(clean() > 0);
+    assert!((300..=400).contains(&store.min_offset(queue)));
+}
+
 fn check_kept(store: &Store) {
     let queue = store.queue("t", 0).unwrap();
     let min = store.min_offset(queue);
@@ -133,6 +161,42 @@ fn offsets_are_found_by_time() {
     assert_eq!(store.store_time_at(queue, 31).unwrap(), Some(NOW + 100));
     assert_eq!(store.store_time_at(queue, 300).unwrap(), None);
     assert_eq!(store.earliest_store_time(queue).unwrap(), Some(NOW));
+}
+
+#[test]
+fn a_clock_that_was_ahead_for_a_while_spoils_neither_store_times_nor_the_search_for_them() {
+    const YEARS: i64 = 24 * 365 * 24 * HOUR;
+    let dir = tempfile::tempdir().unwrap();
+    let hands = common::Hands::new();
+    let config = |root: &std::path::Path| Config { clock: hands.clock(), ..config(root) };
+    let store = Store::open(config(dir.path())).unwrap();
+    let send = |store: &Store, now: i64| {
+        hands.set(now);
+        send_at(store, "t", 0, b"x", now).1.store_timestamp
+    };
+    for number in 0..100 {
+        assert_eq!(send(&store, NOW + number * 1000), NOW + number * 1000);
+    }
+    for number in 100..150 {
+        send(&store, NOW + YEARS + number * 1000);
+    }
+    drop(store);
+    let store = Store::open(config(dir.path())).unwrap();
+    // The clock is right again, also after a start.
+    assert_eq!(send(&store, NOW + 150_000), NOW + 150_000);
+    // A little step back is none.
+    assert_eq!(send(&store, NOW + 149_500), NOW + 150_000);
+    for number in 152..300 {
+        assert_eq!(send(&store, NOW + number * 1000), NOW + number * 1000);
+    }
+    let queue = store.queue("t", 0).unwrap();
+    let find = |time| store.offset_by_time(queue, NOW + time, Boundary::Lower).unwrap();
+    for number in (0..100).chain(152..300) {
+        assert_eq!(find(number * 1000), number, "by the time of message {number}");
+    }
+    // Between the clock's going wrong and its being right again.
+    assert_eq!(find(120_000), 100);
+    assert_eq!(find(299_001), 300);
 }
 
 #[test]

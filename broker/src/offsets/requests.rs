@@ -10,6 +10,7 @@ use protocol::header::offset::{
 use protocol::reply::{Refusal, ReplyCode};
 use remoting::clock;
 use store::{Access, Boundary, Limits, QueueRef, Status};
+use tracing::debug;
 
 use crate::answer::{Context, Outcome};
 use crate::broker::Broker;
@@ -24,8 +25,11 @@ pub fn query(context: &Context<'_>) -> Outcome {
     let broker = context.broker;
     let offset = match broker.offsets.committed(group, topic, *queue_id) {
         Some(offset) => {
-            // What is told is kept: it must not be less after a crash.
-            write_pending(broker)?;
+            // What is told is kept: it must not be less after a crash. But where nothing can be kept, a group
+            // that reads some messages twice is better than one that cannot start.
+            if let Err(error) = write_pending(broker) {
+                debug!(group, topic, queue_id, %error, "told an offset that is not in the log");
+            }
             Some(offset)
         }
         None if request.set_zero_if_not_found == Some(false) => None,

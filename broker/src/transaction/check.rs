@@ -133,7 +133,7 @@ fn read_halves(broker: &Broker, rules: &Rules) -> Result<(), ReadError> {
         let from = broker.transactions.ledger.lock().next();
         let mut halves = Vec::new();
         let next = read(broker, name::TRANSACTION_HALF_TOPIC, from, |record| {
-            halves.push(half(record, timeout_ms));
+            halves.push(half(record, timeout_ms).not_after(clock::now_ms()));
         })?;
         let Some(next) = next else { return Ok(()) };
         let mut ledger = broker.transactions.ledger.lock();

@@ -12,6 +12,8 @@ pub const WAITING_MAX: usize = 1_000_000;
 const ENDS_KEPT: usize = 10_000;
 /// How many places of the queue of ends are known by what was in the queue of halves then.
 const MARKS_MAX: usize = 64;
+/// A clock that is set back by less is taken for one that stands still.
+const CLOCK_SLACK_MS: i64 = 1000;
 /// How long a half message may hold up the end of its queue.
 const CARRY_MS: i64 = 30_000;
 
@@ -87,6 +89,8 @@ pub struct Ledger {
     ends_by_age: VecDeque<i64>,
     /// Ends before the second place are about halves before the first.
     marks: VecDeque<(i64, i64)>,
+    /// When it was last asked what is due.
+    now_ms: i64,
 }
 
 impl Ledger {
@@ -187,7 +191,11 @@ impl Ledger {
     }
 
     /// Half messages whose time has come, the longest due first, and what is to be done with each.
-    pub fn due(&self, now_ms: i64, max: usize, rules: &Rules) -> Vec<(Half, Due)> {
+    pub fn due(&mut self, now_ms: i64, max: usize, rules: &Rules) -> Vec<(Half, Due)> {
+        if now_ms < self.now_ms.saturating_sub(CLOCK_SLACK_MS) {
+            self.set_back(now_ms, rules);
+        }
+        self.now_ms = now_ms;
         let due = self.due.iter().take_while(|(due_ms, _)| *due_ms <= now_ms).take(max);
         due.map(|(_, first)| {
             let half = self.waiting[first];
@@ -218,6 +226,18 @@ impl Ledger {
         }
     }
 
+    /// The clock was ahead when these were stored: they are as old as now.
+    fn set_back(&mut self, now_ms: i64, rules: &Rules) {
+        for (first, half) in &mut self.waiting {
+            *half = half.not_after(now_ms);
+            let due_ms = half.due_ms(rules);
+            if let Some(before_ms) = self.due_of.insert(*first, due_ms) {
+                self.due.remove(&(before_ms, *first));
+            }
+            self.due.insert((due_ms, *first));
+        }
+    }
+
     fn insert(&mut self, half: Half, due_ms: i64) {
         self.newest.insert(half.offset, half.first);
         self.due.insert((due_ms, half.first));
@@ -236,6 +256,12 @@ impl Ledger {
 }
 
 impl Half {
+    /// As one that was not stored ahead of now, as a clock that was wrong may say.
+    pub fn not_after(self, now_ms: i64) -> Self {
+        let (since_ms, stored_ms) = (self.since_ms.min(now_ms), self.stored_ms.min(now_ms));
+        Self { since_ms, stored_ms, ..self }
+    }
+
     fn due_ms(&self, rules: &Rules) -> i64 {
         match self.checks {
             0 => (self.since_ms + self.immune_ms).min(self.stored_ms + CARRY_MS),

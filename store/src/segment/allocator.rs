@@ -39,6 +39,10 @@ impl Allocator {
         }
     }
 
+    pub(crate) fn is_ready(&self, base: u64) -> bool {
+        self.state.lock().ready.as_ref().is_some_and(|ready| ready.base == base)
+    }
+
     /// The segment that starts at `base`: the prepared one, or one made now.
     pub(crate) fn take(&self, base: u64) -> io::Result<Arc<Segment>> {
         let mut state = self.state.lock();

@@ -5,8 +5,9 @@ use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::error::OpenError;
 use crate::queue::{QueueRef, UNIT, Unit};
-use crate::segment::file_name;
+use crate::segment::{file_name, sync_dir};
 use crate::stock::Checkpoint;
 use crate::{Core, Store};
 
@@ -184,9 +185,29 @@ fn same(stock: &Unit, ours: &Unit) -> bool {
 }
 
 impl Core {
-    /// Stock queues whose messages have all expired still know their next offset; the log does not.
-    pub(crate) fn import_stock_ends(&self) -> io::Result<()> {
-        for (topic, queue_id, dir) in stock_queues(&self.config.root.join(QUEUES))? {
+    /// From the first append on, the queues a stock broker left are out of date. It would go on from them all the
+    /// same, one message short, so they are put aside; after what only they know is written down elsewhere.
+    pub(crate) fn take_over_stock_queues(&self) -> Result<(), OpenError> {
+        let root = &self.config.root;
+        let queues = root.join(QUEUES);
+        if !queues.exists() {
+            return Ok(());
+        }
+        if self.import_stock_ends(&queues).map_err(OpenError::io("read", &queues))? {
+            // Where a queue begins is said by a full account alone.
+            self.state.lock().give_up();
+            self.checkpoint().map_err(OpenError::io("write the state of the store to", root))?;
+        }
+        put_aside(&queues, &root.join(STOCK_QUEUES))
+            .map_err(OpenError::io("put aside", &queues))?;
+        sync_dir(root).map_err(OpenError::io("sync", root))
+    }
+
+    /// Stock queues whose messages have all expired still know their next offset; the log does not. Whether there
+    /// were any.
+    fn import_stock_ends(&self, queues: &Path) -> io::Result<bool> {
+        let mut any = false;
+        for (topic, queue_id, dir) in stock_queues(queues)? {
             let Some(end) = stock_end(&dir)? else { continue };
             let Ok(queue_ref) = self.queues.intern(&topic, queue_id) else { continue };
             let queue = self.queues.queue(queue_ref);
@@ -197,24 +218,18 @@ impl Core {
                 queue.next.store(end, std::sync::atomic::Ordering::Relaxed);
                 queue.max.store(end, std::sync::atomic::Ordering::Release);
                 self.mark_dirty(queue_ref, queue);
+                any = true;
             }
         }
-        Ok(())
+        Ok(any)
     }
+}
 
-    /// From the first append on, the queues a stock broker left are out of date. It would go on from them all the
-    /// same, one message short, so they are put aside.
-    pub(crate) fn put_stock_queues_aside(&self) -> io::Result<()> {
-        let root = &self.config.root;
-        let (queues, aside) = (root.join(QUEUES), root.join(STOCK_QUEUES));
-        if !queues.exists() {
-            return Ok(());
-        }
-        if aside.exists() {
-            std::fs::remove_dir_all(&aside)?;
-        }
-        std::fs::rename(queues, aside)
+fn put_aside(queues: &Path, aside: &Path) -> io::Result<()> {
+    if aside.exists() {
+        std::fs::remove_dir_all(aside)?;
     }
+    std::fs::rename(queues, aside)
 }
 
 /// Topic names become directory names here and nowhere else.

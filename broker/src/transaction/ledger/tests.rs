@@ -20,7 +20,7 @@ fn half(offset: i64, stored_ms: i64) -> Half {
     }
 }
 
-fn due(ledger: &Ledger, now_ms: i64) -> Vec<(i64, Due)> {
+fn due(ledger: &mut Ledger, now_ms: i64) -> Vec<(i64, Due)> {
     ledger.due(now_ms, 100, &RULES).iter().map(|(half, due)| (half.first, *due)).collect()
 }
 
@@ -28,20 +28,20 @@ fn due(ledger: &Ledger, now_ms: i64) -> Vec<(i64, Due)> {
 fn a_producer_is_asked_when_the_immunity_is_over_and_then_once_an_interval() {
     let mut ledger = Ledger::new(0);
     ledger.read(half(0, 0), &RULES);
-    assert_eq!((due(&ledger, 5999), ledger.next_due()), (vec![], Some(6000)));
+    assert_eq!((due(&mut ledger, 5999), ledger.next_due()), (vec![], Some(6000)));
     let mut now_ms = 6000;
     for times in 1..=3 {
-        assert_eq!(due(&ledger, now_ms - 1), []);
-        assert_eq!(due(&ledger, now_ms), [(0, Due::Ask(times))]);
+        assert_eq!(due(&mut ledger, now_ms - 1), []);
+        assert_eq!(due(&mut ledger, now_ms), [(0, Due::Ask(times))]);
         let copy = Half { offset: times.into(), stored_ms: now_ms, checks: times, ..half(0, 0) };
         ledger.renewed(copy, &RULES);
         now_ms += RULES.interval_ms;
     }
-    assert_eq!(due(&ledger, now_ms), [(0, Due::GiveUp)]);
+    assert_eq!(due(&mut ledger, now_ms), [(0, Due::GiveUp)]);
     assert_eq!(ledger.state(0, 0), State::Waiting { offset: 3 });
     ledger.ended(0, 3, End::GivenUp);
     assert_eq!(ledger.state(0, 0), State::Ended(Some(End::GivenUp)));
-    assert_eq!(due(&ledger, i64::MAX), []);
+    assert_eq!(due(&mut ledger, i64::MAX), []);
 }
 
 #[test]
@@ -50,22 +50,39 @@ fn a_long_immunity_is_carried_along_without_a_question() {
     let mut it = Half { immune_ms: 70_000, ..half(0, 0) };
     ledger.read(it, &RULES);
     for (at, now_ms) in [(1, 30_000), (2, 60_000)] {
-        assert_eq!(due(&ledger, now_ms - 1), []);
-        assert_eq!(due(&ledger, now_ms), [(0, Due::Carry)]);
+        assert_eq!(due(&mut ledger, now_ms - 1), []);
+        assert_eq!(due(&mut ledger, now_ms), [(0, Due::Carry)]);
         it = Half { offset: at, stored_ms: now_ms, ..it };
         ledger.renewed(it, &RULES);
     }
-    assert_eq!(due(&ledger, 69_999), []);
-    assert_eq!(due(&ledger, 70_000), [(0, Due::Ask(1))]);
+    assert_eq!(due(&mut ledger, 69_999), []);
+    assert_eq!(due(&mut ledger, 70_000), [(0, Due::Ask(1))]);
 }
 
 #[test]
 fn what_is_older_than_messages_are_kept_is_given_up() {
     let mut ledger = Ledger::new(0);
     ledger.read(half(0, 0), &RULES);
-    assert_eq!(due(&ledger, RULES.reserved_ms + 1), [(0, Due::GiveUp)]);
+    assert_eq!(due(&mut ledger, RULES.reserved_ms + 1), [(0, Due::GiveUp)]);
     ledger.put_off(0, RULES.reserved_ms + 500);
-    assert_eq!(due(&ledger, RULES.reserved_ms + 499), []);
+    assert_eq!(due(&mut ledger, RULES.reserved_ms + 499), []);
+}
+
+#[test]
+fn a_clock_that_is_set_back_puts_off_no_question() {
+    const HOUR: i64 = 3_600_000;
+    let mut ledger = Ledger::new(0);
+    ledger.read(half(0, HOUR), &RULES);
+    ledger.read(Half { checks: 1, ..half(1, HOUR) }, &RULES);
+    assert_eq!(due(&mut ledger, HOUR), []);
+    assert_eq!(due(&mut ledger, 1000), [], "it was an hour later a moment ago");
+    assert_eq!((due(&mut ledger, 6999), ledger.next_due()), (vec![], Some(7000)));
+    assert_eq!(due(&mut ledger, 7000), [(0, Due::Ask(1))]);
+    assert_eq!(due(&mut ledger, 31_000), [(0, Due::Ask(1)), (1, Due::Ask(2))]);
+    // Read when the clock is right again.
+    let mut ledger = Ledger::new(0);
+    ledger.read(half(0, HOUR).not_after(1000), &RULES);
+    assert_eq!((due(&mut ledger, 6999), ledger.next_due()), (vec![], Some(7000)));
 }
 
 #[test]
@@ -87,7 +104,7 @@ fn a_copy_takes_the_place_of_an_original_whose_end_was_lost() {
     ledger.read(Half { first: 0, checks: 1, stored_ms: 10, ..half(1, 10) }, &RULES);
     assert_eq!(ledger.len(), 1);
     assert_eq!(ledger.state(0, 0), State::Waiting { offset: 1 });
-    assert_eq!(due(&ledger, 10 + RULES.interval_ms), [(0, Due::Ask(2))]);
+    assert_eq!(due(&mut ledger, 10 + RULES.interval_ms), [(0, Due::Ask(2))]);
 }
 
 /// The two queues as they are in the log, and what is true of each transaction.
