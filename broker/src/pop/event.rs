@@ -7,6 +7,8 @@ use super::ledger::{Hold, Ledger, Run, Runs};
 pub enum Event {
     Popped(Popped),
     Acked(Runs),
+    /// The same for what was taken in order.
+    AckedInOrder(Runs),
     /// One message was hidden anew, by its holder.
     Hidden {
         offset: i64,
@@ -47,6 +49,10 @@ const HIDDEN: u8 = 3;
 const MOVED: u8 = 4;
 const ADVANCED: u8 = 5;
 const STATE: u8 = 6;
+const ACKED_IN_ORDER: u8 = 7;
+
+/// In a snapshot, beside the deliveries of a hold: it is early.
+const EARLY: u64 = 1 << 16;
 
 /// Bits of the byte that starts a delivery.
 mod shape {
@@ -144,6 +150,10 @@ impl Event {
                 out.push(ACKED);
                 put_runs(out, runs, ledger.committed());
             }
+            Self::AckedInOrder(runs) => {
+                out.push(ACKED_IN_ORDER);
+                put_runs(out, runs, ledger.committed());
+            }
             Self::Hidden { offset, at_ms, hidden_ms } => {
                 out.push(HIDDEN);
                 put_signed(out, offset.wrapping_sub(ledger.committed()));
@@ -172,6 +182,7 @@ impl Event {
         Some(match first & 0x0f {
             POPPED => Self::Popped(Popped::read(first, input, ledger, base_ms)?),
             ACKED => Self::Acked(get_runs(input, ledger.committed())?),
+            ACKED_IN_ORDER => Self::AckedInOrder(get_runs(input, ledger.committed())?),
             HIDDEN => Self::Hidden {
                 offset: ledger.committed().wrapping_add(get_signed(input)?),
                 at_ms: base_ms.wrapping_add(get_signed(input)?),
@@ -243,7 +254,7 @@ fn write_state(out: &mut Vec<u8>, ledger: &Ledger, base_ms: i64) {
         put_runs(out, &[hold.run], at);
         put_signed(out, hold.popped_ms.wrapping_sub(base_ms));
         put_signed(out, hold.hidden_until_ms.wrapping_sub(hold.popped_ms));
-        put(out, hold.attempts.into());
+        put(out, u64::from(hold.attempts) | if hold.early { EARLY } else { 0 });
         at = hold.run.last() + 1;
     }
 }
@@ -259,12 +270,15 @@ fn read_state(input: &mut &[u8], base_ms: i64) -> Option<Ledger> {
         let &[run] = get_runs(input, at)?.as_slice() else { return None };
         let popped_ms = base_ms.wrapping_add(get_signed(input)?);
         let hidden_until_ms = popped_ms.wrapping_add(get_signed(input)?);
-        let attempts = u16::try_from(get(input)?).ok()?;
+        let attempts = get(input)?;
+        let early = attempts & EARLY != 0;
+        let attempts = u16::try_from(attempts & !EARLY).ok()?;
         let in_order = holds.last().is_none_or(|hold| hold.run.last() < run.first);
-        if !in_order || run.last() >= next {
+        // Something comes before what is early.
+        if !in_order || run.last() >= next || early && holds.is_empty() {
             return None;
         }
-        holds.push(Hold { run, popped_ms, hidden_until_ms, attempts });
+        holds.push(Hold { run, popped_ms, hidden_until_ms, attempts, early });
     }
     Some(Ledger::restored(next, floor_ms, attempt, holds))
 }

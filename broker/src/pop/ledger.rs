@@ -3,7 +3,8 @@
 //! A ledger does no I/O and reads no clock. Whoever drives it asks what may be delivered or settled, gets an
 //! [`Event`], journals that and applies it; a replay of the journal gives the same ledger.
 //!
-//! Offsets before `next` that are in no hold are settled: what is acknowledged out of order costs nothing.
+//! Offsets before `next` that are in no hold are settled: what is acknowledged out of order costs nothing. Only
+//! taking in order remembers it, since there all that follows a message comes again with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,6 +34,9 @@ pub struct Hold {
     pub hidden_until_ms: i64,
     /// Deliveries so far.
     pub attempts: u16,
+    /// Taken in order and acknowledged before one that comes first: settled together with that one, unless
+    /// that one is delivered again, for then these follow it once more.
+    pub early: bool,
 }
 
 /// What a group has taken of one queue.
@@ -42,7 +46,7 @@ pub struct Ledger {
     next: i64,
     /// By first offset. Their ranges do not overlap.
     holds: BTreeMap<i64, Hold>,
-    /// When each hold ends, with its first offset.
+    /// When each hold ends that is not early, with its first offset.
     deadlines: BTreeSet<(i64, i64)>,
     in_flight: usize,
     /// Which attempt took the last batch in order; 0 for none.
@@ -271,6 +275,7 @@ impl Ledger {
             let asked = run.seen_from(hold.run.first);
             let hit = Run::new(hold.run.first, hold.run.bits & asked);
             match hit {
+                Some(_) if hold.popped_ms == popped_ms && hold.early => {}
                 Some(hit) if hold.popped_ms == popped_ms => settled.runs.push(hit),
                 Some(hit) => settled.stale += hit.count() as u32,
                 None => {}
@@ -292,7 +297,7 @@ impl Ledger {
     ) -> Result<Event, Stale> {
         let (_, hold) = self.holds.range(..=offset).next_back().ok_or(Stale)?;
         let bit = Run { first: offset, bits: 1 }.seen_from(hold.run.first);
-        if hold.run.bits & bit == 0 || hold.popped_ms != popped_ms {
+        if hold.run.bits & bit == 0 || hold.popped_ms != popped_ms || hold.early {
             return Err(Stale);
         }
         // Another time than that of the delivery it replaces, whatever the clock does.
@@ -309,9 +314,13 @@ impl Ledger {
                     self.take(*run);
                 }
             }
+            Event::AckedInOrder(runs) => {
+                for offset in runs.iter().flat_map(|run| run.offsets()) {
+                    self.acked_in_order(offset);
+                }
+            }
             Event::Hidden { offset, at_ms, hidden_ms } => {
-                let Some(hold) = self.take(Run { first: *offset, bits: 1 }) else { return };
-                self.split_at(*offset);
+                let Some(hold) = self.take_one(*offset) else { return };
                 let hidden_until_ms = at_ms.saturating_add(*hidden_ms);
                 self.insert(Hold { popped_ms: *at_ms, hidden_until_ms, ..hold });
             }
@@ -322,7 +331,21 @@ impl Ledger {
             Event::Advanced { to } => self.advance(*to),
             Event::State(state) => *self = (**state).clone(),
         }
-        debug_assert_eq!(self.holds.len(), self.deadlines.len(), "one deadline for each hold");
+        // Nothing is before these any more.
+        while let Some((first, _)) = self.holds.first_key_value().filter(|(_, hold)| hold.early) {
+            self.remove(*first);
+        }
+        debug_assert!(
+            self.deadlines.len() <= self.holds.len(),
+            "at most one deadline for each hold"
+        );
+    }
+
+    fn acked_in_order(&mut self, offset: i64) {
+        let comes_first = offset == self.committed();
+        if let Some(hold) = self.take_one(offset).filter(|_| !comes_first) {
+            self.insert(Hold { early: true, ..hold });
+        }
     }
 
     fn popped(&mut self, popped: &Popped) {
@@ -332,13 +355,27 @@ impl Ledger {
         for run in again {
             let Some(hold) = self.take(*run) else { continue };
             let attempts = hold.attempts.saturating_add(more);
-            self.insert(Hold { popped_ms: *at_ms, hidden_until_ms, attempts, ..hold });
+            let run = hold.run;
+            self.insert(Hold { run, popped_ms: *at_ms, hidden_until_ms, attempts, early: false });
+        }
+        if !again.is_empty() {
+            self.follow_once_more(*at_ms);
         }
         for run in fresh {
-            self.insert(Hold { run: *run, popped_ms: *at_ms, hidden_until_ms, attempts: 1 });
+            let popped_ms = *at_ms;
+            self.insert(Hold { run: *run, popped_ms, hidden_until_ms, attempts: 1, early: false });
         }
         self.next = self.next.max(*next);
         self.attempt = *attempt;
+    }
+
+    /// One that comes before the early ones was delivered again: they may be, too.
+    fn follow_once_more(&mut self, at_ms: i64) {
+        let early: Vec<Hold> = self.holds.values().filter(|hold| hold.early).copied().collect();
+        for hold in early {
+            self.remove(hold.run.first);
+            self.insert(Hold { hidden_until_ms: at_ms, early: false, ..hold });
+        }
     }
 
     /// Everything before `to` is settled, by whatever way.
@@ -372,6 +409,13 @@ impl Ledger {
         Some(Hold { run, ..hold })
     }
 
+    /// Removes one message from its hold; none spans it after this.
+    fn take_one(&mut self, offset: i64) -> Option<Hold> {
+        let hold = self.take(Run { first: offset, bits: 1 })?;
+        self.split_at(offset);
+        Some(hold)
+    }
+
     /// No hold spans `offset` after this.
     fn split_at(&mut self, offset: i64) {
         let Some((first, hold)) = self.holds.range(..offset).next_back() else { return };
@@ -390,7 +434,9 @@ impl Ledger {
     pub(super) fn insert(&mut self, hold: Hold) {
         let first = hold.run.first;
         self.in_flight += hold.run.count();
-        self.deadlines.insert((hold.hidden_until_ms, first));
+        if !hold.early {
+            self.deadlines.insert((hold.hidden_until_ms, first));
+        }
         let before = self.holds.insert(first, hold);
         debug_assert!(before.is_none(), "a message is in one hold");
     }

@@ -13,6 +13,8 @@ struct Held {
     popped_ms: i64,
     until_ms: i64,
     attempts: u16,
+    /// Acknowledged in order, with one before it that is not.
+    early: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,10 +101,10 @@ impl World {
         let before = self.model.held.get(&offset).map_or(0, |held| held.attempts);
         let attempts = before + more;
         let popped_ms = self.now_ms;
-        if let Some(held) = self.model.held.get(&offset).filter(|_| more > 0) {
+        if let Some(held) = self.model.held.get(&offset).filter(|held| more > 0 && !held.early) {
             assert!(held.until_ms <= self.now_ms, "seed {}: {offset} is hidden", self.seed);
         }
-        self.model.held.insert(offset, Held { popped_ms, until_ms, attempts });
+        self.model.held.insert(offset, Held { popped_ms, until_ms, attempts, early: false });
         self.handles.push((offset, popped_ms));
     }
 
@@ -138,7 +140,8 @@ impl World {
         let hidden_ms = 1 + self.roll(100) as i64;
         let attempt = self.roll(3) as u32;
         let offer = self.ledger.offer_in_order(self.now_ms, max, attempt);
-        let hidden = self.model.held.values().any(|held| held.until_ms > self.now_ms);
+        let now_ms = self.now_ms;
+        let hidden = self.model.held.values().any(|held| !held.early && held.until_ms > now_ms);
         let same = attempt != 0 && attempt == self.model.attempt;
         assert_eq!(offer.retaken, hidden && same && self.can_deliver(), "seed {}", self.seed);
         if hidden && !same {
@@ -180,6 +183,11 @@ impl World {
         for offset in again.iter().flat_map(|run| run.offsets()) {
             self.hand_out(offset, until_ms, u16::from(!retaken));
         }
+        if !again.is_empty() {
+            for held in self.model.held.values_mut().filter(|held| held.early) {
+                (held.early, held.until_ms) = (false, self.now_ms);
+            }
+        }
         for offset in found {
             assert!(!self.is_settled(offset), "seed {}: {offset} comes back", self.seed);
             self.hand_out(offset, until_ms, 1);
@@ -216,6 +224,7 @@ impl World {
         let mut hit = Vec::new();
         for offset in run.offsets() {
             match self.model.held.get(&offset) {
+                Some(held) if held.popped_ms == popped_ms && held.early => {}
                 Some(held) if held.popped_ms == popped_ms => hit.push(offset),
                 Some(_) => stale += 1,
                 None if offset >= self.model.next => stale += 1,
@@ -225,22 +234,43 @@ impl World {
         assert_eq!(settled.stale, stale, "seed {}", self.seed);
         let found: Vec<i64> = settled.runs.iter().flat_map(|run| run.offsets()).collect();
         assert_eq!(found, hit, "seed {}", self.seed);
-        self.apply(&Event::Acked(settled.runs));
-        for offset in hit {
-            self.model.held.remove(&offset);
-            let at = offset as usize;
-            if self.model.settled.len() <= at {
-                self.model.settled.resize(at + 1, false);
+        if self.roll(2) == 0 {
+            self.apply(&Event::AckedInOrder(settled.runs));
+            for offset in hit {
+                self.model.held.get_mut(&offset).unwrap().early = true;
             }
-            self.model.settled[at] = true;
+        } else {
+            self.apply(&Event::Acked(settled.runs));
+            for offset in hit {
+                self.settled(offset);
+            }
         }
+        self.settle_early();
         self.done(true);
+    }
+
+    fn settled(&mut self, offset: i64) {
+        self.model.held.remove(&offset);
+        let at = offset as usize;
+        if self.model.settled.len() <= at {
+            self.model.settled.resize(at + 1, false);
+        }
+        self.model.settled[at] = true;
+    }
+
+    /// What is early and has nothing before it any more.
+    fn settle_early(&mut self) {
+        while let Some((first, _)) = self.model.held.first_key_value().filter(|(_, h)| h.early) {
+            let first = *first;
+            self.settled(first);
+        }
     }
 
     fn hide(&mut self) {
         let Some((offset, popped_ms)) = self.some_handle() else { return };
         let hidden_ms = 1 + self.roll(100) as i64;
-        let good = self.model.held.get(&offset).is_some_and(|held| held.popped_ms == popped_ms);
+        let holds = |held: &Held| held.popped_ms == popped_ms && !held.early;
+        let good = self.model.held.get(&offset).is_some_and(holds);
         let hidden = self.ledger.hide(offset, popped_ms, self.now_ms, hidden_ms);
         assert_eq!(hidden.is_ok(), good, "seed {}", self.seed);
         let Ok(event) = hidden else { return };
@@ -268,6 +298,7 @@ impl World {
             self.apply(&Event::Advanced { to });
             self.model.held.retain(|offset, _| *offset >= to);
             self.model.next = self.model.next.max(to);
+            self.settle_early();
         }
         self.done(true);
     }
@@ -314,16 +345,21 @@ impl World {
         assert_eq!(self.ledger.committed(), committed, "seed {seed}");
         assert_eq!(self.ledger.next(), self.model.next, "seed {seed}");
         assert_eq!(self.ledger.in_flight(), self.model.held.len(), "seed {seed}");
-        let due = self.model.held.values().map(|held| held.until_ms).min();
+        let waits = self.model.held.values().filter(|held| !held.early);
+        let due = waits.map(|held| held.until_ms).min();
         assert_eq!(self.ledger.next_due_ms(), due, "seed {seed}");
         let mut held = self.model.held.iter();
         for hold in self.ledger.holds() {
             for offset in hold.run.offsets() {
                 let (known, held) = held.next().unwrap();
                 assert_eq!(offset, *known, "seed {seed}");
-                let of_hold = (hold.popped_ms, hold.hidden_until_ms, hold.attempts);
-                let of_model = (held.popped_ms, held.until_ms, held.attempts);
-                assert_eq!(of_hold, of_model, "seed {seed}");
+                let of_hold = Held {
+                    popped_ms: hold.popped_ms,
+                    until_ms: hold.hidden_until_ms,
+                    attempts: hold.attempts,
+                    early: hold.early,
+                };
+                assert_eq!(of_hold, *held, "seed {seed}");
             }
         }
         assert!(held.next().is_none(), "seed {seed}");

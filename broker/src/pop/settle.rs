@@ -75,13 +75,13 @@ pub fn ack(broker: &Broker, ack: &Ack<'_>) -> Result<u32, Refusal> {
     }
     if !runs.is_empty() {
         let (before, was_full) = (ledger.committed(), ledger.in_flight() >= IN_FLIGHT_MAX);
-        let event = Event::Acked(runs);
+        let order = *revive_queue == ORDER_REVIVE_QUEUE;
+        let event = if order { Event::AckedInOrder(runs) } else { Event::Acked(runs) };
         broker.pops.record(&place, &mut ledger, &event, now_ms)?;
         let committed = ledger.committed();
         if committed != before && *kind == Kind::Topic {
             broker.offsets.popped(group, topic, *queue_id, committed);
         }
-        let order = *revive_queue == ORDER_REVIVE_QUEUE;
         if was_full || order && !ledger.is_blocked(now_ms, 0) {
             drop(ledger);
             consumption.wake();
