@@ -1,7 +1,8 @@
 //! Figures of the broker as a whole.
 //!
-//! They carry stock's names. What describes the inside of a JVM (capacities of its queues of requests,
-//! buffers outside its heap) has no counterpart and is left out.
+//! They carry stock's names, all of them, for a tool may read a figure without asking whether it is there:
+//! rocketmq-exporter shows nothing of a broker if one is missing. What describes the inside of a JVM and has
+//! no counterpart is what an idle stock broker says.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,7 +36,8 @@ pub fn info(context: &Context<'_>) -> Outcome {
     gets(broker, &mut table, now_ms);
     days(broker, &mut table, now_ms);
     delays(broker, &mut table);
-    waiting(&mut table);
+    waiting(broker, &mut table);
+    outside(&mut table);
     let earliest = broker.store.store_time_of(figures.min_position).map_err(unreadable)?;
     put(&mut table, "earliestMessageTimeStamp", earliest.unwrap_or(-1));
     disk(broker, &mut table, &figures);
@@ -54,6 +56,8 @@ fn about(broker: &Broker, table: &mut Table, now_ms: i64) {
     put(table, "runtime", runtime);
     put(table, "brokerActive", !broker.shutdown.is_cancelled());
     put(table, "brokerVersionDesc", version::describe(version::OURS));
+    // Stock says the number no longer; rocketmq-exporter still reads it.
+    put(table, "brokerVersion", version::OURS);
     let from = broker.config.load().accept_sends_from_ms;
     put(table, "startAcceptSendRequestTimeStamp", from);
 }
@@ -138,11 +142,18 @@ fn delays(broker: &Broker, table: &mut Table) {
 
 /// What waits for a thread, for an index or for a timer: a request is served where it arrives, the log
 /// is indexed as it is written, and there is no timer wheel, so that nothing does.
-fn waiting(table: &mut Table) {
+/// The capacities are those that are configured, so that who divides by them gets a share.
+fn waiting(broker: &Broker, table: &mut Table) {
+    let values = &broker.config.load().values;
     for pool in ["send", "pull", "litePull", "query", "ack"] {
+        let capacity = format!("{pool}ThreadPoolQueueCapacity");
+        put(table, &capacity, &values[&capacity]);
         put(table, &format!("{pool}ThreadPoolQueueSize"), 0);
         put(table, &format!("{pool}ThreadPoolQueueHeadWaitTimeMills"), 0);
     }
+    put(table, "EndTransactionQueueSize", 0);
+    let capacity = &values["endTransactionPoolQueueCapacity"];
+    put(table, "EndTransactionThreadPoolQueueCapacity", capacity);
     for name in ["dispatchBehindBytes", "pageCacheLockTimeMills"] {
         put(table, name, 0);
     }
@@ -152,6 +163,13 @@ fn waiting(table: &mut Table) {
     for name in ["timerEnqueueTps", "timerDequeueTps"] {
         put(table, name, "0.0");
     }
+}
+
+/// Buffers between threads and outside a heap, which we do without, and the time of reads, which we do not take.
+fn outside(table: &mut Table) {
+    put(table, "dispatchMaxBuffer", 0);
+    put(table, "getMessageEntireTimeMax", 0);
+    put(table, "remainTransientStoreBufferNumbs", i32::MAX);
 }
 
 fn disk(broker: &Broker, table: &mut Table, figures: &Figures) {
