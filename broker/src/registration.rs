@@ -141,13 +141,15 @@ async fn tell(broker: &Arc<Broker>, address: &str, ledger: &mut Ledger) -> Resul
 }
 
 /// Waits until clients can find what the topic table holds now, at every nameserver that answers.
-pub async fn caught_up(broker: &Broker) {
+pub fn caught_up(broker: &Broker) -> impl Future<Output = ()> + Send + 'static {
     let wanted = broker.topics.generation();
     let mut registered = broker.registered.subscribe();
-    let caught_up =
-        registered.wait_for(|all| all.values().flatten().all(|generation| *generation >= wanted));
-    // The change is made all the same; a nameserver that is away learns of it when it is back.
-    let _ = tokio::time::timeout(CATCH_UP_MAX, caught_up).await;
+    async move {
+        let caught_up = registered
+            .wait_for(|all| all.values().flatten().all(|generation| *generation >= wanted));
+        // The change is made all the same; a nameserver that is away learns of it when it is back.
+        let _ = tokio::time::timeout(CATCH_UP_MAX, caught_up).await;
+    }
 }
 
 /// Tells the whole table, in as many parts as it takes.

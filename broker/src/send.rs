@@ -20,6 +20,7 @@ use store::{AppendError, Batch, NewMessage, PushError, QueueRef, Stored};
 use crate::broker::{Broker, invalid, refused};
 use crate::config::Config;
 use crate::durable::Gate;
+use crate::registration::caught_up;
 use crate::topics::{self, Topic, perm};
 use crate::transaction;
 
@@ -38,6 +39,8 @@ pub struct Group {
     batch: Batch,
     pending: Vec<Pending>,
     has_delayed: bool,
+    /// A topic was made for one of the pending messages.
+    made_topic: bool,
     /// Unique keys of the pending messages, one after another.
     keys: Vec<u8>,
     last: Option<Last>,
@@ -130,6 +133,7 @@ impl Group {
             batch: Batch::new(),
             pending: Vec::new(),
             has_delayed: false,
+            made_topic: false,
             keys: Vec::new(),
             last: None,
             gate,
@@ -223,7 +227,10 @@ impl Group {
         }
         let topic = match broker.topics.get(send.topic) {
             Some(topic) => topic,
-            None => create_topic(broker, send)?,
+            None => {
+                self.made_topic = true;
+                create_topic(broker, send)?
+            }
         };
         if !name::may_send_to(send.topic) {
             let remark = format!("Sending message to topic[{}] is forbidden.", send.topic);
@@ -442,6 +449,8 @@ impl Group {
         }
         let mut properties = without_foreign(send.properties.unwrap_or_default().as_bytes());
         properties::set(&mut properties, property::INNER_NUM, messages.to_string().as_bytes());
+        let blank = store::INNER_BASE_BLANK.as_bytes();
+        properties::set(&mut properties, property::INNER_BASE, blank);
         let cluster = broker.config.load().cluster.clone();
         properties::set(&mut properties, property::CLUSTER, cluster.as_bytes());
         let parts = [properties.as_slice()];
@@ -505,6 +514,8 @@ impl Group {
         let config = broker.config.load();
         let host = broker.store_host;
         let waits = config.sync_flush && broker.store.durable_position() < end;
+        // Who learns that a first message is stored may look for its topic at once.
+        let announced = std::mem::take(&mut self.made_topic).then(|| caught_up(broker));
         let mut waiting = Vec::new();
         let mut entries = self.batch.entries();
         for pending in &self.pending {
@@ -515,7 +526,7 @@ impl Group {
                 continue;
             }
             let answer = Answer { pending: *pending, first, more };
-            if waits && pending.wait {
+            if (waits && pending.wait) || announced.is_some() {
                 waiting.push(answer);
             } else {
                 answer.write(&mut out.now, ReplyCode::Success, host, &self.keys, &self.suffix);
@@ -526,9 +537,19 @@ impl Group {
             return;
         }
         let (keys, suffix) = (std::mem::take(&mut self.keys), self.suffix.clone());
-        let (durable, timeout) = (self.gate.durable(&broker.store, end), config.sync_flush_timeout);
+        let durable = waits.then(|| self.gate.durable(&broker.store, end));
+        let timeout = config.sync_flush_timeout;
         out.later(async move {
             let mut chunk = Chunk::default();
+            if let Some(announced) = announced {
+                announced.await;
+            }
+            let durable = async {
+                match durable {
+                    Some(durable) => durable.await,
+                    None => Ok(()),
+                }
+            };
             let code = match tokio::time::timeout(timeout, durable).await {
                 Ok(Ok(())) => ReplyCode::Success,
                 // Stored, but not known to be on disk: clients have a status for this.
@@ -554,6 +575,7 @@ impl Group {
 
     fn clear(&mut self) {
         self.batch.clear();
+        self.made_topic = false;
         self.pending.clear();
         self.keys.clear();
     }

@@ -55,7 +55,7 @@ impl Topic {
 
     /// A batch that comes to this topic is kept as one record, which consumers take apart.
     pub fn keeps_batches_whole(&self) -> bool {
-        self.config.attributes.get(QUEUE_TYPE).is_some_and(|kind| kind == "BatchCQ")
+        keeps_batches_whole(&self.config)
     }
 
     /// The store's queue of this number, which must be one of the topic's.
@@ -75,6 +75,11 @@ impl Topic {
             queue.map_err(|error| Refusal::new(ReplyCode::SystemError, error.to_string()))?;
         Ok(*place.get_or_init(|| queue))
     }
+}
+
+/// Whether a topic's batches are one record each.
+pub fn keeps_batches_whole(config: &TopicConfig) -> bool {
+    config.attributes.get(QUEUE_TYPE).is_some_and(|kind| kind == "BatchCQ")
 }
 
 /// All topics of this broker.

@@ -118,6 +118,7 @@ async fn a_batch_is_one_record_that_takes_an_offset_for_each_message() {
     assert_eq!(batch_entries(record.body).count(), 3);
     let properties = String::from_utf8(record.properties.to_vec()).unwrap();
     assert!(properties.contains("INNER_NUM\u{1}3\u{2}"), "{properties:?}");
+    assert!(properties.contains("INNER_BASE\u{1}0000000000000000003\u{2}"), "{properties:?}");
     assert!(!properties.contains("INNER_NUM\u{1}9"), "{properties:?}");
 }
 

@@ -16,9 +16,11 @@ use protocol::fields::Sink;
 use protocol::frame::Command;
 use protocol::header::offset::GetMaxOffset;
 use protocol::header::send::SendMessageReply;
+use protocol::header::topic::CreateTopic;
 use protocol::header::transaction::{CheckTransactionState, EndTransaction};
 use protocol::id;
 use protocol::json::{self, Dialect};
+use protocol::message::{BatchEntry, batch_entries};
 use protocol::record::{Record, sys_flag};
 use protocol::reply::ReplyCode;
 use protocol::request::RequestCode;
@@ -75,6 +77,8 @@ fn works(namesrv: SocketAddr, broker: SocketAddr, name: &str) {
 
 const TOPIC: &str = "both";
 const LATER: &str = "later";
+/// Keeps each batch as one record.
+const WHOLE: &str = "whole";
 const QUEUES: i32 = 3;
 const PRODUCERS: &str = "both-producers";
 
@@ -100,8 +104,8 @@ fn one_store_is_served_by_ours_then_by_stock_then_by_ours_again() {
     // Ours: messages, an offset, one message that comes later, two transactions that have not ended.
     let (mut process, address) = ours("600000");
     let mut wire = Wire::connect(address).unwrap();
-    for topic in [TOPIC, LATER] {
-        wire.ask(&ask::topic(topic, QUEUES)).unwrap();
+    for topic in [ask::topic(TOPIC, QUEUES), ask::topic(LATER, QUEUES), whole_topic()] {
+        wire.ask(&topic).unwrap();
     }
     ask::make_group(&mut wire, &consumed.0).unwrap();
     sent.some(&mut wire, "ours");
@@ -162,10 +166,11 @@ fn one_store_is_served_by_ours_then_by_stock_then_by_ours_again() {
 
 const OP_TOPIC: &str = "RMQ_SYS_TRANS_OP_HALF_TOPIC";
 
-/// What was sent to the topic, by queue.
+/// What was sent to the topic, by queue, and the first offsets of batches that are kept whole.
 #[derive(Debug, Default)]
 struct Sent {
     bodies: [Vec<String>; QUEUES as usize],
+    batches: Vec<i64>,
 }
 
 impl Sent {
@@ -183,6 +188,11 @@ impl Sent {
             );
             bodies.push(body);
         }
+        for _ in 0..2 {
+            let offset = send_batch(wire);
+            assert_eq!(offset, (self.batches.len() * BATCH.len()) as i64, "{who} goes on");
+            self.batches.push(offset);
+        }
     }
 
     fn expect(&mut self, half: &Half) {
@@ -197,7 +207,13 @@ impl Sent {
             })
             .collect();
         assert_eq!(read(wire, TOPIC), expected);
+        assert_eq!(batches(wire), self.batches);
     }
+}
+
+fn whole_topic() -> CreateTopic {
+    let attributes = Some("+queue.type=BatchCQ".to_owned());
+    CreateTopic { attributes, ..ask::topic(WHOLE, 1) }
 }
 
 /// A transaction that has begun, and how to end it.
@@ -284,6 +300,41 @@ fn send(wire: &mut Wire, topic: &str, body: &str, properties: &str) -> SendMessa
         request
     });
     reply.fields.read().unwrap()
+}
+
+const BATCH: [&str; 3] = ["a", "b", "c"];
+
+/// Sends a batch; the first of its offsets.
+fn send_batch(wire: &mut Wire) -> i64 {
+    let mut batch = Vec::new();
+    for body in BATCH {
+        let entry = BatchEntry { flag: 0, body: body.as_bytes(), properties: b"" };
+        entry.encode_into(&mut batch).unwrap();
+    }
+    let reply = taken(wire, || {
+        let mut request = ask::plain_send(WHOLE, 0, &batch);
+        request.code = RequestCode::SendBatchMessage.to_wire();
+        request.fields.put("i", "UNIQ_KEY\u{1}of-the-batch\u{2}".as_bytes());
+        request.fields.put("m", b"true");
+        request
+    });
+    let told: SendMessageReply = reply.fields.read().unwrap();
+    assert_eq!(told.batch_uniq_id.as_deref(), Some("of-the-batch"));
+    told.queue_offset
+}
+
+/// The first offset of each batch.
+fn batches(wire: &mut Wire) -> Vec<i64> {
+    let consumed = ("both-readers".to_owned(), WHOLE.to_owned(), 0);
+    let reply = wire.call(ask::request(&ask::pull(&consumed, 0))).unwrap();
+    let (mut found, mut rest) = (Vec::new(), reply.body.as_ref());
+    while !rest.is_empty() {
+        let (record, size) = Record::decode(rest).unwrap();
+        assert_eq!(batch_entries(record.body).count(), BATCH.len());
+        found.push(record.queue_offset);
+        rest = &rest[size..];
+    }
+    found
 }
 
 /// Every message of a topic: queue, offset, body.

@@ -32,7 +32,7 @@ fn main() {
         append(&store, &topic, count.parse().expect("a number of messages"));
     }
     if arguments.next().is_some_and(|word| word == "export") {
-        store.close_for_stock(20).expect("a clean stop");
+        store.close_for_stock(20, |_| false).expect("a clean stop");
     } else {
         store.close().expect("a clean stop");
     }

@@ -46,6 +46,8 @@ pub(crate) struct Item {
     pub(crate) at: u32,
     pub(crate) size: u32,
     pub(crate) store_timestamp_at: u16,
+    /// Where an inner batch says at which offset it begins; 0 for others.
+    pub(crate) inner_base_at: u32,
     /// Offsets the message takes in its queue: 1, or more for an inner batch, or none outside of queues.
     pub(crate) offsets: u16,
     pub(crate) tags: Tags,
@@ -177,12 +179,17 @@ impl Batch {
         let properties_length: usize = message.properties.iter().map(|piece| piece.len()).sum();
         let stored_properties = &self.bytes[at + size - properties_length..];
         let v6 = message.born_host.is_ipv6();
+        let inner_base = (message.sys_flag & sys_flag::INNER_BATCH != 0)
+            .then(|| inner_base(stored_properties))
+            .flatten()
+            .map_or(0, |place| size - properties_length + place);
         let meaning = core.meaning(topic, message.sys_flag, stored_properties, &mut self.keys);
         self.items.push(Item {
             queue: queue_ref,
             at: u32::try_from(at).expect("groups are smaller than 4 GiB"),
             size: u32::try_from(size).expect("groups are smaller than 4 GiB"),
             store_timestamp_at: if v6 { 68 } else { 56 },
+            inner_base_at: u32::try_from(inner_base).expect("groups are smaller than 4 GiB"),
             offsets: meaning.offsets,
             tags: meaning.tags,
             keys_end: u32::try_from(self.keys.len()).expect("fewer keys than bytes"),
@@ -199,7 +206,25 @@ impl Batch {
         record[at::PHYSICAL_OFFSET..][..8].copy_from_slice(&position.to_be_bytes());
         record[usize::from(item.store_timestamp_at)..][..8]
             .copy_from_slice(&store_timestamp.to_be_bytes());
+        if item.inner_base_at > 0 {
+            let digits = format!("{:0width$}", item.queue_offset, width = INNER_BASE_BLANK.len());
+            record[item.inner_base_at as usize..][..digits.len()]
+                .copy_from_slice(digits.as_bytes());
+        }
     }
+}
+
+/// What an inner batch that is pushed has as its `INNER_BASE`: room for the first of its offsets, without which a
+/// stock broker would give it only that one when it builds its queues from the log.
+pub const INNER_BASE_BLANK: &str = "0000000000000000000";
+
+/// Where that room is in some properties.
+fn inner_base(properties: &[u8]) -> Option<usize> {
+    let blank = properties::pairs(properties)
+        .find(|(key, _)| *key == name::INNER_BASE.as_bytes())
+        .filter(|(_, value)| *value == INNER_BASE_BLANK.as_bytes())?
+        .1;
+    Some(blank.as_ptr().addr() - properties.as_ptr().addr())
 }
 
 /// What the properties of a message mean for the indexes.

@@ -32,7 +32,7 @@ use parking_lot::Mutex;
 use tracing::info;
 
 pub use append::{Appended, STORE_TIME_LEAD_MAX_MS};
-pub use batch::{Batch, NewMessage, Stored};
+pub use batch::{Batch, INNER_BASE_BLANK, NewMessage, Stored};
 pub use config::{Clock, Config, Disk, Flush, Retention, Room, STOCK_DELAY_LEVELS_MS};
 pub use deletion::{DeleteError, SYSTEM_TOPIC};
 pub use durable::WaitDurable;

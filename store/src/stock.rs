@@ -1,5 +1,6 @@
 //! The small files a stock broker keeps in the root of its store: `lock`, `abort`, `checkpoint`.
 
+pub(crate) mod batches;
 pub(crate) mod index;
 pub(crate) mod queues;
 

@@ -281,7 +281,7 @@ fn what_only_a_stock_broker_s_queues_know_outlives_a_first_start_that_was_broken
     for _ in 0..20 {
         send(&store, "t", 0, &[b'x'; 10_000]);
     }
-    store.close_for_stock(1000).unwrap();
+    store.close_for_stock(1000, |_| false).unwrap();
     drop(store);
     // As if it were a stock broker's: nothing of ours, and the oldest messages have expired.
     std::fs::remove_dir_all(dir.path().join("ferromq")).unwrap();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ::store::{Store, UNITS_PER_FILE};
 use anyhow::{Result, bail};
 use broker::config::Config;
+use broker::{config_files, topics};
 use clap::{Args as ClapArgs, Subcommand};
 
 /// Look after a store that no broker has open.
@@ -37,7 +38,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     match args.command {
         Command::Export(place) => {
             let store = open(&place)?;
-            store.close_for_stock(UNITS_PER_FILE)?;
+            let topics = config_files::read(&place.root).topics.value.topic_config_table;
+            let whole = |topic: &str| topics.get(topic).is_some_and(topics::keeps_batches_whole);
+            store.close_for_stock(UNITS_PER_FILE, whole)?;
             println!("{} can be opened by a stock broker", place.root.display());
         }
         Command::Verify(place) => {

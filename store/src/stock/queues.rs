@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::error::OpenError;
 use crate::queue::{QueueRef, UNIT, Unit};
 use crate::segment::{file_name, sync_dir};
-use crate::stock::Checkpoint;
+use crate::stock::{Checkpoint, batches};
 use crate::{Core, Store};
 
 /// Units in a stock file; the last file has its full size too, with zeros at the end.
@@ -17,6 +17,9 @@ pub const UNITS_PER_FILE: u32 = 300_000;
 const QUEUES: &str = "consumequeue";
 /// Where we put what a stock broker left, below the root.
 pub const STOCK_QUEUES: &str = "consumequeue.stock";
+/// The same for topics that keep each batch as one record.
+const BATCH_QUEUES: &str = "batchconsumequeue";
+const STOCK_BATCH_QUEUES: &str = "batchconsumequeue.stock";
 /// Differences told in full; the rest is only counted.
 const DIFFERENCES_MAX: usize = 100;
 /// Values up to this one are addresses in a `consumequeue_ext` file, in place of a tags code.
@@ -54,11 +57,17 @@ impl Store {
         Ok(comparison)
     }
 
-    /// Writes all queues as stock would, into `dir/TOPIC/QUEUE/`. Returns how many there are.
+    /// Writes all queues as stock would, into directories it knows below `root`. Returns how many there are.
     ///
     /// A file holds [`UNITS_PER_FILE`] units unless the stock broker is configured otherwise
-    /// (`mappedFileSizeConsumeQueue` / 20).
-    pub fn export_queues(&self, dir: &Path, units_per_file: u32) -> io::Result<usize> {
+    /// (`mappedFileSizeConsumeQueue` / 20). Topics whose batches are `whole` have queues of another form; a stock
+    /// broker that finds the wrong one does not start.
+    pub fn export_queues(
+        &self,
+        root: &Path,
+        units_per_file: u32,
+        whole: impl Fn(&str) -> bool,
+    ) -> io::Result<usize> {
         let units_per_file = i64::from(units_per_file.max(1));
         let mut count = 0;
         for (queue_ref, queue) in self.core.queues.all() {
@@ -70,9 +79,14 @@ impl Store {
                 let why = format!("the topic {topic:?} cannot be the name of a directory");
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
             }
-            let dir = dir.join(&**topic).join(queue.queue_id.to_string());
+            let kind = if whole(topic) { BATCH_QUEUES } else { QUEUES };
+            let dir = root.join(kind).join(&**topic).join(queue.queue_id.to_string());
             std::fs::create_dir_all(&dir)?;
-            self.export_queue(queue_ref, &dir, units_per_file)?;
+            if whole(topic) {
+                batches::export(self, queue_ref, &dir)?;
+            } else {
+                self.export_queue(queue_ref, &dir, units_per_file)?;
+            }
             count += 1;
         }
         Ok(count)
@@ -80,10 +94,14 @@ impl Store {
 
     /// As [`Store::close`], and leaves the directory so that a stock broker starts without building its consume
     /// queues from the whole log.
-    pub fn close_for_stock(&self, units_per_file: u32) -> io::Result<()> {
+    pub fn close_for_stock(
+        &self,
+        units_per_file: u32,
+        whole: impl Fn(&str) -> bool,
+    ) -> io::Result<()> {
         self.close()?;
         let root = &self.core.config.root;
-        self.export_queues(&root.join(QUEUES), units_per_file)?;
+        self.export_queues(root, units_per_file, whole)?;
         let time = self.core.log.lock().store_timestamp;
         let end = self.durable_position().cast_signed();
         let checkpoint = Checkpoint {
@@ -189,6 +207,9 @@ impl Core {
     /// same, one message short, so they are put aside; after what only they know is written down elsewhere.
     pub(crate) fn take_over_stock_queues(&self) -> Result<(), OpenError> {
         let root = &self.config.root;
+        let batches = root.join(BATCH_QUEUES);
+        put_aside(&batches, &root.join(STOCK_BATCH_QUEUES))
+            .map_err(OpenError::io("put aside", &batches))?;
         let queues = root.join(QUEUES);
         if !queues.exists() {
             return Ok(());
@@ -225,7 +246,11 @@ impl Core {
     }
 }
 
+/// What is there, in place of what was put aside before.
 fn put_aside(queues: &Path, aside: &Path) -> io::Result<()> {
+    if !queues.exists() {
+        return Ok(());
+    }
     if aside.exists() {
         std::fs::remove_dir_all(aside)?;
     }
