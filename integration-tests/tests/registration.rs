@@ -44,6 +44,23 @@ fn compressed_and_split_registrations_are_understood() {
 }
 
 #[test]
+fn whoever_hears_that_a_first_message_is_stored_finds_its_topic() {
+    let data = tempfile::tempdir().unwrap();
+    let (_map, namesrv) = cluster::nameserver(&data.path().join("map")).unwrap();
+    let (_work, broker) =
+        cluster::broker(&data.path().join("broker"), &namesrv.to_string(), &[]).unwrap();
+    let mut names = Wire::connect(namesrv).unwrap();
+    // The broker is registered itself once one of its topics is found.
+    found(&mut names, "TBW102", 8);
+    let mut wire = Wire::connect(broker).unwrap();
+    for number in 0..20 {
+        let topic = format!("first-{number}");
+        ask::send_one(&mut wire, &topic, 0).unwrap();
+        assert_eq!(queues(&mut names, &topic), Some(4), "{topic}");
+    }
+}
+
+#[test]
 fn a_stock_nameserver_takes_a_hundred_thousand_topics() {
     if !stock::wanted() {
         return;
