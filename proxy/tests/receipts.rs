@@ -65,6 +65,10 @@ async fn what_nobody_received_is_held_by_nobody(stage: Stage) {
     let request = owner.request(renewing(20_000), None);
     let gone = owner.stream::<_, ReceiveMessageResponse>("ReceiveMessage", request);
     assert!(tokio::time::timeout(Duration::from_millis(300), gone).await.is_err());
+    // What the proxy hears on the same connection comes after the end of that request.
+    let beat = HeartbeatRequest { group: named("g"), client_type: ClientType::PushConsumer.into() };
+    let answer: HeartbeatResponse = owner.ask("Heartbeat", beat).await;
+    assert_eq!(codes([answer.status]), [OK]);
     stage.send(vec![message("t", "free")]).await;
     assert_eq!(body(&stage.gather("t", "g", 1).await[0]), "free");
     assert!(stage.proxy.front.receipts.lock().is_empty());
