@@ -59,6 +59,19 @@ fn every_client_works_with_a_proxy_before_a_broker() {
 }
 
 #[test]
+fn a_client_may_be_given_several_proxies() {
+    if !stock::wanted() {
+        return;
+    }
+    let cluster = Cluster::start().unwrap();
+    let (_second, other) = cluster::proxy(cluster.nameserver, &[]).unwrap();
+    let mut here = cluster.place(false);
+    here.endpoints = format!("{};{other}", here.endpoints);
+    let some = ["send", "simple-ack", "push"];
+    passes(&["python-5.1.2", "java-5.2.0"], &here, &some, &cluster.processes);
+}
+
+#[test]
 fn our_proxy_works_before_a_stock_broker() {
     if !stock::wanted() {
         return;

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod admin;
+mod authority;
 pub mod backend;
 pub mod checks;
 pub mod clients;

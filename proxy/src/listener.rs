@@ -25,6 +25,7 @@ use tower::util::BoxCloneSyncService;
 use tracing::{debug, warn};
 
 use crate::admin::Admin;
+use crate::authority::OneAuthority;
 use crate::front::Front;
 use crate::grpc::Messaging;
 use crate::grpc::context::Connection;
@@ -147,7 +148,8 @@ async fn serve_one(
         return Ok(());
     }
     let drain_max = door.front.config.drain_max;
-    serve_http(opened.into_io(), Arc::new(connection), service, shutdown, drain_max).await
+    let stream = OneAuthority::new(opened.into_io());
+    serve_http(stream, Arc::new(connection), service, shutdown, drain_max).await
 }
 
 async fn serve_http(
