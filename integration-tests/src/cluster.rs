@@ -163,6 +163,12 @@ impl Drop for Process {
     }
 }
 
+/// Lets others work before a question is asked once more: what is waited for needs the cores itself.
+pub fn a_moment() {
+    const MOMENT: Duration = Duration::from_millis(10);
+    std::thread::sleep(MOMENT);
+}
+
 /// Our nameserver and broker in one process.
 #[derive(Debug)]
 pub struct Standalone {
@@ -214,8 +220,9 @@ impl Cluster {
     pub fn start() -> Result<Self> {
         let data = tempfile::tempdir()?;
         let (map, nameserver) = nameserver(&data.path().join("map"))?;
-        let filters = [("enablePropertyFilter", "true")];
-        let (work, _) = broker(&data.path().join("work"), &nameserver.to_string(), &filters)?;
+        // Nobody has to wait half a minute to be asked about a transaction.
+        let settings = [("enablePropertyFilter", "true"), ("transactionCheckInterval", "5000")];
+        let (work, _) = broker(&data.path().join("work"), &nameserver.to_string(), &settings)?;
         let (door, proxy) = proxy(nameserver, &[])?;
         Ok(Self { processes: [map, work, door], nameserver, proxy, _data: data })
     }

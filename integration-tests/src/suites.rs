@@ -20,7 +20,7 @@ use protocol::request::RequestCode;
 use remoting::clock;
 
 use crate::ask;
-use crate::cluster::{PATIENCE, workspace};
+use crate::cluster::{self, PATIENCE, workspace};
 use crate::wire::Wire;
 
 /// A client's name in reports, and what `clients/run` is told to run it.
@@ -294,7 +294,7 @@ fn brokers(map: &mut Wire) -> Result<Vec<SocketAddr>> {
             return Ok(masters);
         }
         ensure!(started.elapsed() < PATIENCE, "no broker has registered");
-        std::thread::yield_now();
+        cluster::a_moment();
     }
 }
 
@@ -335,7 +335,7 @@ fn routed(map: &mut Wire, topic: &str) -> Result<()> {
             return Ok(());
         }
         ensure!(started.elapsed() < PATIENCE, "{topic} has no route");
-        std::thread::yield_now();
+        cluster::a_moment();
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use integration_tests::ask;
-use integration_tests::cluster::{Process, Standalone};
+use integration_tests::cluster::{self, Process, Standalone};
 use integration_tests::stock;
 use integration_tests::wire::Wire;
 use protocol::body::GetConsumerStatusBody;
@@ -60,7 +60,7 @@ fn java_clients_are_told_to_reset_their_offsets_and_say_where_they_stand() {
         let started = clock::instant();
         while consumer.said().lines().filter(|line| line.ends_with(" hello")).count() < count {
             assert!(started.elapsed() < JVM_PATIENCE, "{}", consumer.said());
-            std::thread::yield_now();
+            cluster::a_moment();
         }
     };
     received(10);
@@ -69,7 +69,7 @@ fn java_clients_are_told_to_reset_their_offsets_and_say_where_they_stand() {
     let started = clock::instant();
     while wire.ask(&ask::query_offset(&consumed)).expect("an offset").0.offset < 10 {
         assert!(started.elapsed() < JVM_PATIENCE, "it never committed");
-        std::thread::yield_now();
+        cluster::a_moment();
     }
     let stands =
         GetConsumerStatus { topic: topic.to_owned(), group: group.to_owned(), client_addr: None };

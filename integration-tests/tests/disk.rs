@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use integration_tests::ask;
-use integration_tests::cluster::{PATIENCE, Process, Standalone};
+use integration_tests::cluster::{self, PATIENCE, Process, Standalone};
 use integration_tests::wire::Wire;
 use protocol::header::offset::{GetMaxOffset, GetMinOffset};
 use protocol::header::pop::PopMessage;
@@ -228,7 +228,7 @@ fn log_files_older_than_messages_are_kept_go_at_the_hour_and_their_messages_with
     // Ten messages a file; the first young one may share a file with old ones.
     while wire.ask(&min).unwrap().0.offset < 90 {
         assert!(started.elapsed() < PATIENCE * 3, "{}", server.process.said());
-        std::thread::yield_now();
+        cluster::a_moment();
     }
     assert_eq!(wire.ask(&max).unwrap().0.offset, 106);
     let consumed = ("readers".to_owned(), TOPIC.to_owned(), 0);

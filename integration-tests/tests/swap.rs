@@ -135,7 +135,7 @@ fn one_store_is_served_by_ours_then_by_stock_then_by_ours_again() {
     let started = clock::instant();
     while wire.ask(&op).unwrap().0.offset == 0 {
         assert!(started.elapsed() < PATIENCE, "stock never wrote the end of a transaction");
-        std::thread::yield_now();
+        cluster::a_moment();
     }
     drop(wire);
     stop(&mut process);
@@ -157,7 +157,7 @@ fn one_store_is_served_by_ours_then_by_stock_then_by_ours_again() {
     let started = clock::instant();
     while read(&mut wire, LATER).is_empty() {
         assert!(started.elapsed() < PATIENCE * 2, "the message that was to come later never came");
-        std::thread::yield_now();
+        cluster::a_moment();
     }
     assert_eq!(read(&mut wire, LATER), [(0, 0, "later".to_owned())]);
     stop(&mut process);
@@ -377,6 +377,6 @@ fn registered(namesrv: SocketAddr, name: &str) {
             return;
         }
         assert!(started.elapsed() < PATIENCE, "{name} never registered");
-        std::thread::yield_now();
+        cluster::a_moment();
     }
 }
